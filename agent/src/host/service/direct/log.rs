@@ -1,0 +1,44 @@
+//! Bounded logs of services. A service writes into its file itself, so that it outlives the agent;
+//! the file is cut in place, since the service keeps it open.
+
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+
+use crate::host::dir::Dir;
+use crate::host::output::{escape, last};
+use crate::host::service::ServiceKey;
+
+/// A file above this is cut. Between two looks a service may write more.
+pub(super) const LOG_BYTES: u64 = 1 << 20;
+
+pub(super) fn name(key: &ServiceKey) -> String {
+    format!("{}.{}.log", key.package, key.service)
+}
+
+/// Keeps the last [`LOG_BYTES`] as `.1` and empties the file, if it has grown above them. What is
+/// written in between is lost.
+pub(super) fn rotate(logs: &Dir, key: &ServiceKey) -> io::Result<()> {
+    let name = name(key);
+    if logs.kind(&name)?.is_none() {
+        return Ok(());
+    }
+    let mut file = logs.append(&name)?;
+    let length = file.metadata()?.len();
+    if length <= LOG_BYTES {
+        return Ok(());
+    }
+    file.seek(SeekFrom::Start(length - LOG_BYTES))?;
+    let mut kept = Vec::new();
+    (&file).take(LOG_BYTES).read_to_end(&mut kept)?;
+    logs.replace(format!("{name}.1"), &kept)?;
+    // The service's own descriptor appends, so it goes on at the new end.
+    file.set_len(0)
+}
+
+pub(super) fn tail(logs: &Dir, key: &ServiceKey, lines: usize, bytes: usize) -> io::Result<String> {
+    let mut file = logs.file(name(key))?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(bytes as u64)))?;
+    let mut end = Vec::new();
+    file.take(bytes as u64).read_to_end(&mut end)?;
+    Ok(last(&escape(&end), lines, bytes).to_owned())
+}

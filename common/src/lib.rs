@@ -1,0 +1,28 @@
+//! What two Houston programs must agree on, and nothing else: if only one program uses a thing, it
+//! belongs to that program.
+//!
+//! In reading order: the vocabulary, what travels between coordinator and host, what operators ask
+//! and see, identity and TLS, the wire.
+
+pub mod error;
+pub mod id;
+
+pub mod digest;
+pub mod manifest;
+pub mod package;
+pub mod release;
+
+pub mod clock;
+pub mod policy;
+
+pub mod assignment;
+pub mod report;
+pub mod exchange;
+pub mod rollout;
+pub mod view;
+pub mod command;
+
+pub mod identity;
+pub mod tls;
+
+pub mod api;

@@ -1,0 +1,112 @@
+//! The variables that a package is given: settings by value, secrets by the path of their file.
+
+use std::collections::BTreeMap;
+
+use toml::Spanned;
+
+use super::{SETTING_DEFAULT_BYTES_MAX, Source, VARIABLES_MAX, raw};
+use crate::error::{Code, Refusal};
+use crate::id::{SettingKey, is_plain, quoted};
+use crate::package::{SecretNeed, SettingNeed};
+
+/// Longest path that the kernel takes.
+const HOST_PATH_BYTES_MAX: usize = 4095;
+
+pub(super) fn settings(
+    source: &Source<'_>,
+    settings: BTreeMap<Spanned<String>, Spanned<raw::Setting>>,
+) -> Result<Vec<SettingNeed>, Refusal> {
+    let mut needs = Vec::new();
+    for (key, setting) in settings {
+        let at = setting.span();
+        let need = SettingNeed { key: variable(source, &key)?, default: default_of(source, setting)? };
+        needs.push(need);
+        source.at_most(&needs, VARIABLES_MAX, "settings", at)?;
+    }
+    Ok(needs)
+}
+
+fn default_of(source: &Source<'_>, setting: Spanned<raw::Setting>) -> Result<Option<String>, Refusal> {
+    let at = setting.span();
+    match setting.into_inner() {
+        raw::Setting { required: Some(true), default: None } => Ok(None),
+        raw::Setting { required: None | Some(false), default: Some(text) } => {
+            if text.len() > SETTING_DEFAULT_BYTES_MAX {
+                return Err(
+                    source.value(at, format!("a default is at most {SETTING_DEFAULT_BYTES_MAX} bytes"))
+                );
+            }
+            if !text.chars().all(is_plain) {
+                return Err(source.value(at, "a default has a control, invisible or direction character"));
+            }
+            Ok(Some(text))
+        }
+        _ => Err(source.value(at, "a setting has either required = true or a default")),
+    }
+}
+
+pub(super) fn secrets(
+    source: &Source<'_>,
+    secrets: BTreeMap<Spanned<String>, raw::Secret>,
+    settings: &[SettingNeed],
+) -> Result<Vec<SecretNeed>, Refusal> {
+    let mut needs = Vec::new();
+    for (key, secret) in secrets {
+        let variable = variable(source, &key)?;
+        if settings.iter().any(|setting| setting.key == variable) {
+            return Err(source.value(key.span(), format!("{variable} is a setting and a secret")));
+        }
+        let file = secret.file.get_ref();
+        let inside = file.strip_prefix('/').unwrap_or_default();
+        let odd = inside.split('/').any(|component| matches!(component, "" | "." | ".."));
+        if odd || file.len() > HOST_PATH_BYTES_MAX || !file.chars().all(is_plain) {
+            let what = format!(
+                "a secret's file is an absolute path without \".\" and \"..\", not \"{}\"",
+                quoted(file)
+            );
+            return Err(source.value(secret.file.span(), what));
+        }
+        needs.push(SecretNeed { variable, file: secret.file.into_inner() });
+        source.at_most(&needs, VARIABLES_MAX, "secrets", key.span())?;
+    }
+    Ok(needs)
+}
+
+/// A variable of the hooks' and services' environment that a package may name.
+fn variable(source: &Source<'_>, key: &Spanned<String>) -> Result<SettingKey, Refusal> {
+    let parsed: SettingKey =
+        key.get_ref().parse().map_err(|error| source.refuse(Code::HookEnvironment, key.span(), error, ""))?;
+    if is_reserved(parsed.as_str()) {
+        let what = format!("{parsed} is set by the host or changes how programs are loaded");
+        return Err(source.refuse(Code::HookEnvironment, key.span(), what, "choose another name"));
+    }
+    Ok(parsed)
+}
+
+/// Variables that the agent or systemd set themselves, and those that make the loader, the C library
+/// or a shell run code that the tree does not name.
+fn is_reserved(variable: &str) -> bool {
+    const PREFIXES: [&str; 5] = ["HOUSTON_", "LD_", "BASH_", "GLIBC_", "SYSTEMD_"];
+    const NAMES: [&str; 19] = [
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "PWD",
+        "IFS",
+        "ENV",
+        "CDPATH",
+        "SHELLOPTS",
+        "PS4",
+        "GCONV_PATH",
+        "NOTIFY_SOCKET",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "LISTEN_FDNAMES",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
+        "INVOCATION_ID",
+    ];
+    PREFIXES.iter().any(|prefix| variable.starts_with(prefix)) || NAMES.contains(&variable)
+}

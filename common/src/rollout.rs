@@ -1,0 +1,239 @@
+//! The states of a rollout and of a host within it, and why something waits. Prose is made from
+//! these at the edge, never stored and never parsed.
+
+use std::time::Duration;
+
+use crate::id::{EnvironmentName, HostId, RolloutId, Zone};
+use crate::report::Phase;
+
+/// What an operator sees a rollout to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RolloutState {
+    Preparing,
+    Rolling,
+    Baking,
+    /// On a gate other than a bake.
+    Waiting,
+    Paused,
+    Halted,
+    RollingBack,
+    Succeeded,
+    RolledBack,
+    Superseded,
+    Aborted,
+}
+
+impl RolloutState {
+    pub const ALL: [Self; 11] = [
+        Self::Preparing,
+        Self::Rolling,
+        Self::Baking,
+        Self::Waiting,
+        Self::Paused,
+        Self::Halted,
+        Self::RollingBack,
+        Self::Succeeded,
+        Self::RolledBack,
+        Self::Superseded,
+        Self::Aborted,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Rolling => "rolling",
+            Self::Baking => "baking",
+            Self::Waiting => "waiting",
+            Self::Paused => "paused",
+            Self::Halted => "halted",
+            Self::RollingBack => "rolling_back",
+            Self::Succeeded => "succeeded",
+            Self::RolledBack => "rolled_back",
+            Self::Superseded => "superseded",
+            Self::Aborted => "aborted",
+        }
+    }
+
+    /// Whether nothing more comes. A halted rollout is not at its end: it holds the environment
+    /// until somebody rolls back, aborts or supersedes it.
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Succeeded | Self::RolledBack | Self::Superseded | Self::Aborted)
+    }
+}
+
+/// What an operator sees a host to be within a rollout. `lost` and `held` are overlays beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostState {
+    Waiting,
+    Preparing,
+    Ready,
+    /// With the phase last reported, if any since the grant.
+    Activating(Phase),
+    Proving,
+    Settled,
+    Reverting,
+    Reverted,
+    Failed(Phase),
+    /// Settled, then taken back by a grant of the rollback.
+    TakenBack,
+    /// Left out by name; see its exception.
+    Excepted,
+    /// Not a part of this rollout.
+    Outside,
+}
+
+impl HostState {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Preparing => "preparing",
+            Self::Ready => "ready",
+            Self::Activating(_) => "activating",
+            Self::Proving => "proving",
+            Self::Settled => "settled",
+            Self::Reverting => "reverting",
+            Self::Reverted => "reverted",
+            Self::Failed(_) => "failed",
+            Self::TakenBack => "taken_back",
+            Self::Excepted => "excepted",
+            Self::Outside => "outside",
+        }
+    }
+}
+
+/// Why a host is left out of a rollout's result. Counted against floors and the lost budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Exception {
+    /// Silent before its grant, until its wave ended.
+    Silent,
+    /// Lost after it had settled.
+    LostAfterSettling,
+    /// Down before its grant, and still down after the change.
+    DownBefore,
+    /// Could not be prepared.
+    PrepareFailed,
+    /// Held by an operator or by Houston.
+    Held,
+    /// Left the environment, or was removed, with the change begun.
+    Left,
+}
+
+impl Exception {
+    pub const ALL: [Self; 6] = [
+        Self::Silent,
+        Self::LostAfterSettling,
+        Self::DownBefore,
+        Self::PrepareFailed,
+        Self::Held,
+        Self::Left,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::LostAfterSettling => "lost_after_settling",
+            Self::DownBefore => "down_before",
+            Self::PrepareFailed => "prepare_failed",
+            Self::Held => "held",
+            Self::Left => "left",
+        }
+    }
+}
+
+/// Why a rollout was halted or taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// More failures than the budget allows; the host that crossed it.
+    FailureBudget { host: HostId, failures: u32, allowed: u32 },
+    /// More exceptions than the lost budget allows.
+    LostBudget { exceptions: u32, allowed: u32 },
+    /// A person said so.
+    Operator { name: String, reason: String },
+    /// A host could not be taken back.
+    RollbackFailed { host: HostId },
+    /// A plan broke a law of the checker. A bug: nothing was committed.
+    Law { law: String },
+}
+
+/// A part of a rollout that ends in a bake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wave {
+    OneBox,
+    Zone(Zone),
+}
+
+/// The typed answer to "why is nothing happening?".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WaitingOn {
+    // Of a rollout and its wave.
+    /// Hosts of the wave fetch and check; nothing is disturbed yet.
+    Prepare { ready: u32, of: u32 },
+    /// Granted hosts have not settled yet.
+    Batch { open: Vec<HostId>, more: u32, deadline_in: Duration },
+    /// One more host would break a floor. `zone` absent: the fleet's floor.
+    Floor { zone: Option<Zone>, available: u32, floor: u32, unavailable: Vec<HostId> },
+    /// The wave must stand for some time more.
+    Bake { wave: Wave, remaining: Duration },
+    /// Updated hosts must be healthy, and these are not known to be.
+    Health { hosts: Vec<HostId>, more: u32 },
+    /// Every host that could move is in the middle of another environment's change.
+    OtherEnvironment { host: HostId, environment: EnvironmentName },
+    Paused { by: String },
+    Halted { cause: Cause },
+    /// The store has gone back in time; nothing is granted until `adopt`.
+    Regressed,
+
+    // Of one host.
+    /// It runs what it should.
+    UpToDate,
+    /// Nothing is baked in the environment and no rollout is active.
+    NothingToRun,
+    /// Its wave has not begun.
+    Turn { wave: Wave, current: Wave },
+    /// Its wave is on, hosts before it have not settled. 1 is next.
+    Queue { position: u32, batch: u32 },
+    /// It was granted; silence until then counts as failure.
+    Granted { deadline_in: Duration },
+    /// It has not been heard of for this long.
+    Silent { for_about: Duration },
+    /// Nothing has been heard of it since the coordinator started.
+    NotHeardYet,
+    Held { reason: String },
+    /// The environment's selector no longer fits it: it keeps running what it runs.
+    Detached,
+    /// Left out of the active rollout; it catches up when that ends.
+    Excepted { exception: Exception, rollout: RolloutId },
+    /// It joined while a rollout was on, and gets the baked release first.
+    JoinedLater { rollout: RolloutId },
+    /// It failed in the rollout and went back by itself.
+    WentBack { rollout: RolloutId },
+}
+
+impl WaitingOn {
+    /// The stable name of the reason in JSON.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Prepare { .. } => "prepare",
+            Self::Batch { .. } => "batch",
+            Self::Floor { .. } => "floor",
+            Self::Bake { .. } => "bake",
+            Self::Health { .. } => "health",
+            Self::OtherEnvironment { .. } => "other_environment",
+            Self::Paused { .. } => "paused",
+            Self::Halted { .. } => "halted",
+            Self::Regressed => "regressed",
+            Self::UpToDate => "up_to_date",
+            Self::NothingToRun => "nothing_to_run",
+            Self::Turn { .. } => "turn",
+            Self::Queue { .. } => "queue",
+            Self::Granted { .. } => "granted",
+            Self::Silent { .. } => "silent",
+            Self::NotHeardYet => "not_heard_yet",
+            Self::Held { .. } => "held",
+            Self::Detached => "detached",
+            Self::Excepted { .. } => "excepted",
+            Self::JoinedLater { .. } => "joined_later",
+            Self::WentBack { .. } => "went_back",
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Accepted connections, each past its handshake, as a stream that tonic serves.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Sleep;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::Stream;
+use tonic::transport::server::Connected;
+
+use super::ServerSettings;
+use crate::identity::PeerCertificate;
+
+/// Handshakes that may be under way at once on one listener. One costs about a millisecond of a core
+/// and some tens of KiB, so that this many are a quarter of a second of work and below 20 MiB; more
+/// clients wait in the kernel's queue.
+pub const HANDSHAKES_MAX: usize = 256;
+
+/// A handshake takes two round trips; who needs longer is not there.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Wait after a failed accept. The usual cause is a lack of file descriptors, which passes only when
+/// other connections end; trying at once would spin.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Who called, for every request of a connection: an extension of tonic's requests.
+#[derive(Debug, Clone)]
+pub struct ConnectInfo {
+    /// The certificate that the handshake has verified. None only on the enrollment listener.
+    pub peer: Option<Arc<PeerCertificate>>,
+    pub remote: SocketAddr,
+}
+
+/// A stream of connections that are past their handshake. Accepts only while it is polled; dropping
+/// it closes the listener and every unfinished handshake. It never ends and yields no errors: a
+/// client that fails is logged, and is nobody else's concern.
+#[derive(Debug)]
+pub struct Incoming {
+    listener: TcpListener,
+    settings: watch::Receiver<ServerSettings>,
+    handshakes: JoinSet<Option<Connection>>,
+    retry: Option<Pin<Box<Sleep>>>,
+}
+
+impl Incoming {
+    /// Takes a listener that is bound, and the settings that each connection is accepted under: those
+    /// last sent when it arrives.
+    pub fn new(listener: TcpListener, settings: watch::Receiver<ServerSettings>) -> Self {
+        Self { listener, settings, handshakes: JoinSet::new(), retry: None }
+    }
+
+    /// Starts handshakes while there is room and somebody waits. Pending when there is neither.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(retry) = &mut self.retry {
+            ready!(retry.as_mut().poll(cx));
+            self.retry = None;
+        }
+        while self.handshakes.len() < HANDSHAKES_MAX {
+            match ready!(self.listener.poll_accept(cx)) {
+                Ok((tcp, remote)) => {
+                    let settings = self.settings.borrow().clone();
+                    self.handshakes.spawn(handshake(tcp, remote, settings));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    let mut retry = Box::pin(tokio::time::sleep(ACCEPT_RETRY));
+                    let waiting = retry.as_mut().poll(cx);
+                    self.retry = Some(retry);
+                    ready!(waiting);
+                }
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<Connection>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let _ = self.poll_accept(cx);
+            match self.handshakes.poll_join_next(cx) {
+                Poll::Ready(Some(Ok(Some(connection)))) => return Poll::Ready(Some(Ok(connection))),
+                // One slot is free again: accept once more, else nobody would wake us for it.
+                Poll::Ready(Some(Ok(None))) => {}
+                Poll::Ready(Some(Err(error))) => tracing::error!(%error, "a handshake panicked"),
+                // An empty set reports its end; new clients wake us through the listener.
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+async fn handshake(tcp: TcpStream, remote: SocketAddr, settings: ServerSettings) -> Option<Connection> {
+    if let Err(error) = tcp.set_nodelay(true) {
+        tracing::debug!(%remote, %error, "a client left before its handshake");
+        return None;
+    }
+    let accepted = tokio::time::timeout(HANDSHAKE_TIME_MAX, TlsAcceptor::from(settings.0).accept(tcp)).await;
+    let tls = match accepted {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            // Load balancers and monitors connect just to see whether somebody listens.
+            tracing::debug!(%remote, "a client left during its handshake");
+            return None;
+        }
+        Ok(Err(error)) => {
+            let reason = crate::id::quoted(&error.to_string());
+            tracing::warn!(%remote, reason, "refused a client's handshake");
+            return None;
+        }
+        Err(_) => {
+            tracing::warn!(%remote, "a client did not finish its handshake in time");
+            return None;
+        }
+    };
+    let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let peer = match certificate.map(|der| PeerCertificate::from_der(der)).transpose() {
+        Ok(peer) => peer.map(Arc::new),
+        Err(error) => {
+            tracing::warn!(%remote, %error, "refused a client that our authority vouches for");
+            return None;
+        }
+    };
+    Some(Connection { tls, info: ConnectInfo { peer, remote } })
+}
+
+/// One accepted connection with what is known about its other end.
+#[derive(Debug)]
+pub struct Connection {
+    tls: TlsStream<TcpStream>,
+    info: ConnectInfo,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = ConnectInfo;
+
+    fn connect_info(&self) -> ConnectInfo {
+        self.info.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tls.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_shutdown(cx)
+    }
+}

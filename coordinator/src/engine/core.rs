@@ -1,0 +1,523 @@
+//! The writer without its thread: applies inputs one at a time by plain code, plans, checks, and
+//! commits what came of them in groups. Handed its time; the simulator drives it as the engine does.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use houston_common::clock::{FleetTime, WallTime};
+use houston_common::digest::Digest;
+use houston_common::error::{Code, Refusal};
+use houston_common::id::{EnvironmentName, HostId};
+use houston_common::report::{EnvironmentReport, Report};
+use houston_common::rollout::Cause;
+
+use crate::audit::Audit;
+use crate::environment::Environment;
+use crate::fleet::{Contact, FORGET_AFTER, Order};
+use crate::records;
+use crate::rollout::check::{self, Violation};
+use crate::rollout::fold::{self, Folded};
+use crate::rollout::perform::{self, Performed};
+use crate::rollout::planner::{self, Change, GateValues, Plan, Turn};
+use crate::state::{Edit, Meta, State};
+use crate::store::{self, COMMIT_CHANGES_MAX, CommitError, Key, Store};
+
+/// The planner and the checker, as values, so that tests can put a broken one in their place.
+#[derive(Debug, Clone, Copy)]
+pub struct Minds {
+    pub plan: fn(&Environment, &crate::fleet::Fleet, &GateValues, FleetTime) -> Plan,
+    pub check: fn(
+        &Environment,
+        &crate::fleet::Fleet,
+        &GateValues,
+        &Plan,
+        FleetTime,
+    ) -> Result<(), Violation>,
+    pub fold: fn(
+        &crate::environment::member::Member,
+        Option<&crate::rollout::Rollout>,
+        &EnvironmentReport,
+        FleetTime,
+    ) -> Folded,
+}
+
+impl Default for Minds {
+    fn default() -> Self {
+        Self { plan: planner::plan, check: check::check, fold: fold::fold }
+    }
+}
+
+/// Most records that one performed plan touches: its hosts, the rollout, the environment, the audit
+/// entry. What is pending before a plan is committed first if both do not fit one commit.
+const PLAN_EDITS_MAX: usize = 85;
+/// Rounds of planning per environment and commit. A fixpoint takes a handful; this many is a bug.
+const ROUNDS_MAX: usize = 10_000;
+
+#[derive(Debug)]
+pub struct Core {
+    state: State,
+    store: Arc<dyn Store>,
+    minds: Minds,
+    /// Records changed since the last commit, each once, the newest.
+    pending: BTreeMap<Key, store::Change>,
+    touched: BTreeSet<EnvironmentName>,
+    /// Hosts that are told something new, or whose standing with us has changed.
+    news: BTreeSet<HostId>,
+    wakes: BTreeMap<EnvironmentName, FleetTime>,
+    /// Ephemeral hosts that are lost, in the order of their loss.
+    forget: VecDeque<(FleetTime, HostId)>,
+    /// Rises with every commit: watchers ask for what comes after it.
+    revision: u64,
+}
+
+impl std::fmt::Debug for dyn Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+impl Core {
+    /// Takes the store over and loads everything in it.
+    pub fn open(store: Arc<dyn Store>, lost_after: Duration) -> Result<Self, Refusal> {
+        let epoch = store.take_over(houston_common::id::Epoch(0)).map_err(Refusal::from)?;
+        let snapshot = store.load().map_err(Refusal::from)?;
+        let mut edits = Vec::with_capacity(snapshot.records.len());
+        for (key, value) in &snapshot.records {
+            edits.push(records::decode(key, value).map_err(|error| {
+                Refusal::new(Code::Store, houston_common::error::chain(&error), "restore a backup of the store")
+            })?);
+        }
+        let meta = edits.iter().find_map(|edit| match edit {
+            Edit::Meta(meta) => Some(meta.clone()),
+            _ => None,
+        });
+        let meta = meta.ok_or_else(|| {
+            Refusal::new(Code::Store, "the store has no record of itself", "make one with `houston-coordinator init`")
+        })?;
+        let mut state = State::new(epoch, meta, lost_after);
+        state.load(edits);
+        let touched = state.environments.keys().cloned().collect();
+        Ok(Self {
+            state,
+            store,
+            minds: Minds::default(),
+            pending: BTreeMap::new(),
+            touched,
+            news: BTreeSet::new(),
+            wakes: BTreeMap::new(),
+            forget: VecDeque::new(),
+            revision: snapshot.revision.0,
+        })
+    }
+
+    /// Writes the first record of a new store.
+    pub fn create(store: &dyn Store, meta: Meta, edits: &[Edit]) -> Result<(), Refusal> {
+        let epoch = store.take_over(houston_common::id::Epoch(0)).map_err(Refusal::from)?;
+        let first = Edit::Meta(meta);
+        let changes: Vec<store::Change> =
+            std::iter::once(&first).chain(edits).map(records::encode).collect();
+        store.commit(epoch, &changes).map(drop).map_err(|error| {
+            Refusal::new(Code::Store, houston_common::error::chain(&error), "look at the disk")
+        })
+    }
+
+    pub fn with_minds(mut self, minds: Minds) -> Self {
+        self.minds = minds;
+        self
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Whether the group has grown so far that it should be committed before more inputs.
+    pub fn is_full(&self) -> bool {
+        self.pending.len() >= COMMIT_CHANGES_MAX / 4
+    }
+
+    /// One durable change, in memory at once and in the next commit.
+    fn edit(&mut self, edit: Edit, now: FleetTime) {
+        let change = records::encode(&edit);
+        self.pending.insert(change.key().clone(), change);
+        match &edit {
+            Edit::Member(member) => {
+                self.touched.insert(member.environment.clone());
+                self.news.insert(member.host.clone());
+            }
+            Edit::ForgetMember(environment, host) => {
+                self.touched.insert(environment.clone());
+                self.news.insert(host.clone());
+            }
+            Edit::Host(host) => self.touch_host(&host.id.clone()),
+            Edit::ForgetHost(host) => self.touch_host(&host.clone()),
+            Edit::Environment(definition) => {
+                self.touched.insert(definition.name.clone());
+            }
+            Edit::Rollout(rollout) => {
+                self.touched.insert(rollout.environment.clone());
+            }
+            Edit::Meta(_)
+            | Edit::Package(_)
+            | Edit::ForgetPackage(..)
+            | Edit::VersionSet(_)
+            | Edit::Settings(_)
+            | Edit::Token(_)
+            | Edit::ForgetToken(_)
+            | Edit::Operator(_)
+            | Edit::Audit(_) => {}
+        }
+        let host = match &edit {
+            Edit::Host(host) => Some(host.id.clone()),
+            _ => None,
+        };
+        self.state.apply(edit, now);
+        // A new host may have joined environments just now.
+        if let Some(host) = host {
+            self.touch_host(&host);
+        }
+    }
+
+    fn touch_host(&mut self, host: &HostId) {
+        self.news.insert(host.clone());
+        if let Some(entry) = self.state.fleet.get(host) {
+            self.touched.extend(entry.environments.iter().cloned());
+        }
+    }
+
+    fn audit(&mut self, entry: Note, now: FleetTime, wall: WallTime) {
+        self.state.meta.audit += 1;
+        let Note { who, what, why, before, after } = entry;
+        let audit = Audit { sequence: self.state.meta.audit, at: wall, who, what, why, before, after };
+        self.edit(Edit::Audit(audit), now);
+    }
+
+    /// An operator's or host's change: decided against the state as it is, all of it or nothing.
+    pub fn command<T>(
+        &mut self,
+        now: FleetTime,
+        wall: WallTime,
+        decide: impl FnOnce(&State, FleetTime) -> Result<Decided<T>, Refusal>,
+    ) -> Result<T, Refusal> {
+        let decided = decide(&self.state, now)?;
+        if decided.edits.len() + 2 > COMMIT_CHANGES_MAX - self.pending.len().min(COMMIT_CHANGES_MAX / 4) {
+            return Err(Refusal::new(Code::Limit, "the change has too many parts", "split it"));
+        }
+        for edit in decided.edits {
+            if let Edit::Meta(meta) = edit {
+                self.state.meta = meta;
+            } else {
+                self.edit(edit, now);
+            }
+        }
+        if let Some(note) = decided.note {
+            self.audit(note, now, wall);
+        }
+        Ok(decided.reply)
+    }
+
+    /// Takes a host's report in. `key` is the fingerprint of the key that it spoke with.
+    pub fn check_in(
+        &mut self,
+        host: &HostId,
+        key: &Digest,
+        report: &Report,
+        now: FleetTime,
+        wall: WallTime,
+    ) -> Result<(), Refusal> {
+        let Some(entry) = self.state.fleet.get(host) else { return Err(unknown_host(host)) };
+        if entry.host.revoked || entry.host.key != *key {
+            return Err(Refusal::new(
+                Code::Unauthenticated,
+                format!("the certificate of {host} is revoked"),
+                "enroll the host again",
+            ));
+        }
+        let mut record = entry.host.clone();
+        let sequence = entry.contact.sequence;
+        match self.state.fleet.order_of(host, report.position) {
+            Order::Clone => return Err(self.hold_clone(host, now, wall)),
+            Order::Old => return Ok(()),
+            Order::NewStart => {
+                record.start = Some((report.position.start, report.position.nonce));
+                self.edit(Edit::Host(record), now);
+            }
+            Order::Next => debug_assert!(report.position.sequence > sequence),
+        }
+        let contact = Contact {
+            sequence: report.position.sequence,
+            agent_version: report.agent_version.clone(),
+            platforms: report.platforms.clone(),
+            facts: report.facts.clone(),
+            ..Contact::default()
+        };
+        if self.state.fleet.heard_of(host, now, contact) {
+            self.state.recount_host(host);
+            self.touch_host(host);
+        }
+        for environment in &report.environments {
+            self.fold(host, environment, now, wall);
+        }
+        Ok(())
+    }
+
+    fn fold(&mut self, host: &HostId, report: &EnvironmentReport, now: FleetTime, wall: WallTime) {
+        if let Some(stamp) = report.stamp
+            && stamp.store == self.state.meta.store
+            && stamp.order() > (self.state.epoch, self.state.meta.generation)
+        {
+            self.from_the_future(host, report, &stamp, now, wall);
+            return;
+        }
+        let name = &report.environment;
+        let Some(environment) = self.state.environments.get_mut(name) else { return };
+        let Some(before) = environment.member(host) else { return };
+        let place = (before.class(), before.counts_available(), before.report.is_none());
+        environment.set_report(host, report.clone(), &self.state.fleet);
+        let Some(live) = environment.member(host) else { return };
+        if place != (live.class(), live.counts_available(), false) {
+            self.touched.insert(name.clone());
+        }
+        let folded = (self.minds.fold)(&live.member, environment.rollout.as_ref(), report, now);
+        if let Some(rollout) = folded.rollout {
+            self.edit(Edit::Rollout(rollout), now);
+        }
+        if let Some(member) = folded.member {
+            self.edit(Edit::Member(member), now);
+        }
+    }
+
+    /// A host shows an assignment above everything that this store has given out.
+    fn from_the_future(
+        &mut self,
+        host: &HostId,
+        report: &EnvironmentReport,
+        stamp: &houston_common::assignment::Stamp,
+        now: FleetTime,
+        wall: WallTime,
+    ) {
+        if self.state.made(host, &report.environment, stamp) {
+            if !self.state.meta.regressed {
+                self.state.meta.regressed = true;
+                self.touched.extend(self.state.environments.keys().cloned());
+                let after = format!("{host} holds generation {}", stamp.generation);
+                self.audit(Note::own("store.regressed", &after), now, wall);
+            }
+        } else {
+            let reason = "it shows an assignment that this store never gave".to_owned();
+            self.hold(host, reason, now, wall);
+        }
+    }
+
+    fn hold_clone(&mut self, host: &HostId, now: FleetTime, wall: WallTime) -> Refusal {
+        self.hold(host, "two machines speak with its identity".to_owned(), now, wall);
+        Refusal::new(
+            Code::Clone,
+            format!("two machines speak as {host}"),
+            "enroll one of them anew, then `houston host release`",
+        )
+    }
+
+    fn hold(&mut self, host: &HostId, reason: String, now: FleetTime, wall: WallTime) {
+        let Some(entry) = self.state.fleet.get(host) else { return };
+        if entry.host.held.is_some() {
+            return;
+        }
+        let mut record = entry.host.clone();
+        record.held = Some(reason.clone());
+        self.edit(Edit::Host(record), now);
+        self.audit(Note::own(&format!("host.hold {host}"), &reason), now, wall);
+    }
+
+    /// What time alone does: silence is noticed, forgotten hosts go, waits end.
+    pub fn tick(&mut self, now: FleetTime, wall: WallTime) {
+        for host in self.state.fleet.newly_lost(now) {
+            self.state.recount_host(&host);
+            self.touch_host(&host);
+            let ephemeral = self.state.fleet.get(&host).is_some_and(|entry| entry.host.ephemeral);
+            if ephemeral {
+                self.forget.push_back((now.plus(FORGET_AFTER), host));
+            }
+        }
+        while let Some((at, host)) = self.forget.front().cloned() {
+            if at > now {
+                break;
+            }
+            self.forget.pop_front();
+            if self.state.fleet.get(&host).is_some_and(|entry| entry.contact.lost) {
+                self.forget_host(&host, now, wall);
+            }
+        }
+        let due: Vec<EnvironmentName> =
+            self.wakes.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()).collect();
+        self.touched.extend(due);
+    }
+
+    fn forget_host(&mut self, host: &HostId, now: FleetTime, wall: WallTime) {
+        let Some(entry) = self.state.fleet.get(host) else { return };
+        for environment in entry.environments.clone() {
+            self.edit(Edit::ForgetMember(environment, host.clone()), now);
+        }
+        self.edit(Edit::ForgetHost(host.clone()), now);
+        self.audit(Note::own(&format!("host.forget {host}"), "ephemeral and silent"), now, wall);
+    }
+
+    /// When time alone changes something next.
+    pub fn wake_at(&self) -> Option<FleetTime> {
+        let forget = self.forget.front().map(|(at, _)| *at);
+        [self.wakes.values().min().copied(), self.state.fleet.next_loss(), forget].into_iter().flatten().min()
+    }
+
+    /// Whether a wait is under way whose elapsed time should be kept over a restart.
+    pub fn is_waiting(&self) -> bool {
+        !self.wakes.is_empty()
+    }
+
+    /// Plans every environment touched, to the end, and commits all of it. Returns the hosts that
+    /// must be told. After an error nothing in memory may be believed any more.
+    pub fn commit(&mut self, now: FleetTime, wall: WallTime) -> Result<BTreeSet<HostId>, CommitError> {
+        while let Some(name) = self.touched.pop_first() {
+            self.plan(&name, now, wall)?;
+        }
+        self.flush(now)?;
+        Ok(std::mem::take(&mut self.news))
+    }
+
+    /// Writes the fleet clock's checkpoint alone.
+    pub fn checkpoint(&mut self, now: FleetTime) -> Result<(), CommitError> {
+        self.state.meta.checkpoint = now;
+        let change = records::encode(&Edit::Meta(self.state.meta.clone()));
+        self.revision = self.store.commit(self.state.epoch, &[change])?.0;
+        Ok(())
+    }
+
+    fn plan(&mut self, name: &EnvironmentName, now: FleetTime, wall: WallTime) -> Result<(), CommitError> {
+        let gates = GateValues { regressed: self.state.meta.regressed };
+        for _ in 0..ROUNDS_MAX {
+            let Some(environment) = self.state.environments.get(name) else { return Ok(()) };
+            let mut plan = (self.minds.plan)(environment, &self.state.fleet, &gates, now);
+            if plan.does_nothing() {
+                match plan.wake_at {
+                    Some(at) => self.wakes.insert(name.clone(), at),
+                    None => self.wakes.remove(name),
+                };
+                return Ok(());
+            }
+            if let Err(violation) = (self.minds.check)(environment, &self.state.fleet, &gates, &plan, now) {
+                tracing::error!(environment = %name, %violation, "a plan broke a law; it is not committed");
+                if environment.rollout.is_none() {
+                    return Ok(());
+                }
+                let cause = Cause::Law { law: violation.to_string() };
+                plan = Plan { changes: vec![Change::Turn(Turn::Halt(cause))], ..Plan::default() };
+            }
+            if self.pending.len() + PLAN_EDITS_MAX > COMMIT_CHANGES_MAX - 1 {
+                self.flush(now)?;
+            }
+            self.perform(name, &plan, now, wall);
+            self.touched.remove(name);
+        }
+        tracing::error!(environment = %name, "planning does not come to an end");
+        Ok(())
+    }
+
+    fn perform(&mut self, name: &EnvironmentName, plan: &Plan, now: FleetTime, wall: WallTime) {
+        let Some(environment) = self.state.environments.get(name) else { return };
+        let mut generation = self.state.meta.generation;
+        let Performed { members, rollout, definition, turns } =
+            perform::perform(environment, &self.state.fleet, plan, &mut generation, now, wall);
+        self.state.meta.generation = generation;
+        let id = environment.rollout.as_ref().map(|rollout| rollout.id);
+        for member in members {
+            self.edit(Edit::Member(member), now);
+        }
+        // The definition first: members are sorted by it when the rollout ends.
+        if let Some(definition) = definition {
+            self.edit(Edit::Environment(definition), now);
+        }
+        if let Some(rollout) = rollout {
+            self.edit(Edit::Rollout(rollout), now);
+        }
+        for turn in turns {
+            let what = match &turn {
+                Turn::Halt(_) => "rollout.halt",
+                Turn::RollBack(_) => "rollout.roll_back",
+                Turn::Succeed => "rollout.succeed",
+                Turn::EndRollback => "rollout.end_rollback",
+                Turn::OneBox(_) | Turn::NextBatch | Turn::Bake | Turn::NextWave => continue,
+            };
+            let id = id.map_or_else(String::new, |id| id.to_string());
+            let after = match &turn {
+                Turn::Halt(cause) | Turn::RollBack(cause) => format!("{cause:?}"),
+                _ => String::new(),
+            };
+            self.audit(Note::own(&format!("{what} {name} {id}"), &after), now, wall);
+        }
+    }
+
+    fn flush(&mut self, now: FleetTime) -> Result<(), CommitError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        self.state.meta.checkpoint = now;
+        let meta = records::encode(&Edit::Meta(self.state.meta.clone()));
+        let mut changes: Vec<store::Change> = std::mem::take(&mut self.pending).into_values().collect();
+        changes.retain(|change| change.key() != meta.key());
+        changes.push(meta);
+        // Records are a few KiB each; only many large ones at once come near the limit in bytes.
+        let bytes: usize = changes.iter().map(store::Change::bytes).sum();
+        let parts = if bytes > store::COMMIT_BYTES_MAX { changes.len() } else { 1 };
+        for part in changes.chunks(changes.len().div_ceil(parts)) {
+            self.revision = self.store.commit(self.state.epoch, part)?.0;
+        }
+        Ok(())
+    }
+}
+
+/// What a command comes to.
+#[derive(Debug)]
+pub struct Decided<T> {
+    /// A [`Edit::Meta`] among them replaces the numbers given out.
+    pub edits: Vec<Edit>,
+    /// The audit entry. Absent only where nothing changes.
+    pub note: Option<Note>,
+    pub reply: T,
+}
+
+impl<T> Decided<T> {
+    /// There was nothing to change.
+    pub fn nothing(reply: T) -> Self {
+        Self { edits: Vec::new(), note: None, reply }
+    }
+}
+
+/// An audit entry without its number and time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    pub who: String,
+    pub what: String,
+    pub why: String,
+    pub before: String,
+    pub after: String,
+}
+
+impl Note {
+    /// Of something that Houston does by itself.
+    fn own(what: &str, after: &str) -> Self {
+        Self {
+            who: "houston".to_owned(),
+            what: what.trim_end().to_owned(),
+            why: String::new(),
+            before: String::new(),
+            after: after.to_owned(),
+        }
+    }
+}
+
+pub fn unknown_host(host: &HostId) -> Refusal {
+    Refusal::new(Code::HostUnknown, format!("no host \"{host}\""), "list them with `houston host list`")
+}

@@ -1,0 +1,362 @@
+//! **Decision.** Sorts each member into exactly one class by a plain function, and keeps the classes
+//! as sets, so that the planner finds its next hosts, and every count, without a walk.
+#![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use houston_common::clock::FleetTime;
+use houston_common::digest::Digest;
+use houston_common::id::{HostId, RolloutId, Zone};
+use houston_common::report::HealthReport;
+use houston_common::rollout::Exception;
+
+use super::member::{Lane, Member, Step};
+use super::{Definition, Live};
+use crate::fleet::Entry;
+use crate::rollout::{Direction, Rollout};
+
+/// Failures in a row after which the standing lane leaves a host alone until a person looks.
+pub const LANE_FAILURES_MAX: u32 = 3;
+
+/// What a member is to the planner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    // In the scope of the active rollout and not begun.
+    Unprepared(Reach),
+    Preparing(Reach),
+    Ready(Reach),
+    Held,
+    /// Granted by the active rollout.
+    Open,
+    /// Granted by another rollout or the standing lane: its end must come first.
+    Finishing,
+    Updated(Wellness),
+    /// Moved by the change that is being taken back.
+    ToTakeBack(Reach),
+    /// Nothing more will be asked of it in this rollout.
+    Ended,
+
+    // Joins and catch-ups.
+    LaneUnprepared(Reach),
+    LanePreparing(Reach),
+    LaneReady(Reach),
+    LaneOpen,
+
+    /// It is where it should be, or nobody's business.
+    Rest,
+}
+
+/// Whether a host can be moved, and what that would cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Answers, and does not count as available: moving it costs no capacity.
+    Down,
+    /// In service and available: moving it takes it away from the service.
+    Up,
+    /// In the middle of another environment's change.
+    Busy,
+    /// Lost, or not heard of yet.
+    Away,
+}
+
+impl Reach {
+    pub const ALL: [Self; 4] = [Self::Down, Self::Up, Self::Busy, Self::Away];
+}
+
+/// Of a host that runs the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wellness {
+    Well,
+    /// Its health is not known yet.
+    Unknown,
+    Lost,
+}
+
+/// What a member counts as, beside its class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counted {
+    pub member: bool,
+    pub in_service: bool,
+    pub available: bool,
+    /// Of its open grant.
+    pub deadline: Option<FleetTime>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sorted {
+    pub class: Class,
+    /// Place among equals: another one in each rollout, so that it is not always the same hosts
+    /// that go first.
+    pub order: u64,
+    pub counted: Counted,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    pub hosts: u32,
+    pub in_service: u32,
+    pub available: u32,
+    pub moving: u32,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Index {
+    classes: BTreeMap<Zone, BTreeMap<Class, BTreeSet<(u64, HostId)>>>,
+    zones: BTreeMap<Zone, Counts>,
+    total: Counts,
+    /// Of all open grants.
+    deadlines: BTreeSet<(FleetTime, HostId)>,
+}
+
+pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, entry: &Entry) -> Sorted {
+    let member = &live.member;
+    let available = is_available(definition, live, entry);
+    let counted = Counted {
+        member: !member.detached,
+        in_service: member.in_service(),
+        available,
+        deadline: member.grant.map(|grant| grant.deadline),
+    };
+    let reach = reach(definition, entry, available);
+    let class = match rollout {
+        Some(rollout) if member.in_scope(rollout.id) => {
+            if rollout.goes_back() {
+                class_going_back(rollout, member, reach)
+            } else {
+                class_going_forward(rollout, live, entry, reach)
+            }
+        }
+        Some(_) | None => class_standing(definition, member, entry, reach),
+    };
+    let turn = rollout.map_or(RolloutId(0), |rollout| rollout.id);
+    Sorted { class, order: order(turn, &member.host), counted }
+}
+
+/// In service, heard of, healthy, and in the middle of nothing.
+pub fn is_available(definition: &Definition, live: &Live, entry: &Entry) -> bool {
+    let healthy = live
+        .report
+        .as_ref()
+        .is_some_and(|report| matches!(report.health, HealthReport::Healthy { .. }));
+    let busy = entry.granted_in.as_ref().is_some_and(|granted| *granted != definition.name);
+    live.member.in_service()
+        && entry.is_seen()
+        && healthy
+        && live.member.grant.is_none()
+        && !entry.host.drained
+        && !busy
+}
+
+fn reach(definition: &Definition, entry: &Entry, available: bool) -> Reach {
+    if !entry.is_seen() {
+        Reach::Away
+    } else if entry.granted_in.as_ref().is_some_and(|granted| *granted != definition.name) {
+        Reach::Busy
+    } else if available {
+        Reach::Up
+    } else {
+        Reach::Down
+    }
+}
+
+fn is_held(entry: &Entry) -> bool {
+    entry.host.held.is_some() || entry.host.revoked
+}
+
+fn class_going_forward(rollout: &Rollout, live: &Live, entry: &Entry, reach: Reach) -> Class {
+    let member = &live.member;
+    if member.grant.is_some() {
+        return if member.lane == Lane::Rollout(rollout.id) { Class::Open } else { Class::Finishing };
+    }
+    match member.step_in(rollout.id) {
+        Step::Settled => Class::Updated(wellness(live, entry)),
+        Step::Reverted | Step::Failed | Step::TakingBack | Step::TakenBack | Step::Excepted(_) => Class::Ended,
+        // It runs the target already and is well: nothing to prove again.
+        Step::Waiting | Step::Preparing | Step::Ready | Step::Granted
+            if member.settled == Some(rollout.target) && reach == Reach::Up =>
+        {
+            Class::Updated(Wellness::Well)
+        }
+        _ if is_held(entry) => Class::Held,
+        Step::Waiting | Step::Granted => Class::Unprepared(reach),
+        Step::Preparing => Class::Preparing(reach),
+        Step::Ready => Class::Ready(reach),
+    }
+}
+
+fn wellness(live: &Live, entry: &Entry) -> Wellness {
+    let healthy = live
+        .report
+        .as_ref()
+        .is_some_and(|report| matches!(report.health, HealthReport::Healthy { .. }));
+    if entry.contact.lost {
+        Wellness::Lost
+    } else if healthy && entry.is_seen() {
+        Wellness::Well
+    } else {
+        Wellness::Unknown
+    }
+}
+
+fn class_going_back(rollout: &Rollout, member: &Member, reach: Reach) -> Class {
+    if member.grant.is_some() {
+        let own = member.lane == Lane::Rollout(rollout.id) && member.step == Step::TakingBack;
+        return if own { Class::Open } else { Class::Finishing };
+    }
+    let Lane::Rollout(by) = member.lane else {
+        return match rollout.direction {
+            Direction::Back { .. } if member.settled == Some(rollout.way_back) => Class::ToTakeBack(reach),
+            Direction::Back { .. } | Direction::Forward => Class::Rest,
+        };
+    };
+    let moved = match rollout.direction {
+        Direction::Forward => rollout.covers(by),
+        // A rollback of a success: whoever runs what it takes back, and has had no turn in it yet.
+        Direction::Back { .. } if by == rollout.id => false,
+        Direction::Back { .. } => member.settled == Some(rollout.way_back),
+    };
+    if !moved {
+        return if by == rollout.id { Class::Ended } else { Class::Rest };
+    }
+    match member.step {
+        Step::Settled | Step::Failed => Class::ToTakeBack(reach),
+        // It comes back with the change on it.
+        Step::Excepted(Exception::LostAfterSettling) if reach != Reach::Away => Class::ToTakeBack(reach),
+        Step::Excepted(_) if rollout.direction != Direction::Forward => Class::ToTakeBack(reach),
+        Step::Waiting | Step::Preparing | Step::Ready | Step::Granted => Class::Rest,
+        Step::Reverted | Step::TakingBack | Step::TakenBack | Step::Excepted(_) => Class::Ended,
+    }
+}
+
+fn class_standing(definition: &Definition, member: &Member, entry: &Entry, reach: Reach) -> Class {
+    if member.grant.is_some() {
+        return if member.lane == Lane::Standing { Class::LaneOpen } else { Class::Finishing };
+    }
+    let left_out = matches!(member.step, Step::Excepted(_));
+    let wanted = !member.detached
+        && !definition.baked.is_empty()
+        && member.settled != Some(definition.baked)
+        && (member.owes || left_out)
+        && member.lane_failures < LANE_FAILURES_MAX
+        && !is_held(entry);
+    if !wanted {
+        return Class::Rest;
+    }
+    let told = member.told.is_some_and(|told| told.release == definition.baked);
+    match (member.lane, member.step) {
+        (Lane::Standing, Step::Ready) if told => Class::LaneReady(reach),
+        (Lane::Standing, Step::Preparing) if told => Class::LanePreparing(reach),
+        _ => Class::LaneUnprepared(reach),
+    }
+}
+
+fn order(turn: RolloutId, host: &HostId) -> u64 {
+    let mut text = turn.0.to_be_bytes().to_vec();
+    text.extend_from_slice(host.as_str().as_bytes());
+    let digest = Digest::of(&text);
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest.as_bytes()[..8]);
+    u64::from_be_bytes(first)
+}
+
+type Place = (Zone, Class, u64);
+
+impl Index {
+    pub(super) fn enter(&mut self, member: &Member, place: Option<&Place>, counted: Counted) {
+        if let Some((zone, class, order)) = place {
+            let classes = self.classes.entry(zone.clone()).or_default();
+            classes.entry(*class).or_default().insert((*order, member.host.clone()));
+            let counts = self.zones.entry(zone.clone()).or_default();
+            counts.add(counted);
+            self.total.add(counted);
+        }
+        if let Some(deadline) = counted.deadline {
+            self.deadlines.insert((deadline, member.host.clone()));
+        }
+    }
+
+    /// The opposite of `enter`, by what was entered: the member may have changed since.
+    pub(super) fn withdraw(&mut self, member: &Member, place: Option<&Place>, counted: Counted) {
+        let Some((zone, class, order)) = place else { return };
+        if let Some(set) = self.classes.get_mut(zone).and_then(|classes| classes.get_mut(class)) {
+            set.remove(&(*order, member.host.clone()));
+        }
+        if let Some(counts) = self.zones.get_mut(zone) {
+            counts.subtract(counted);
+        }
+        self.total.subtract(counted);
+        if let Some(deadline) = counted.deadline {
+            self.deadlines.remove(&(deadline, member.host.clone()));
+        }
+    }
+
+    pub fn total(&self) -> Counts {
+        self.total
+    }
+
+    pub fn zone(&self, zone: &Zone) -> Counts {
+        self.zones.get(zone).copied().unwrap_or_default()
+    }
+
+    /// Zones with members, by name.
+    pub fn zones(&self) -> impl Iterator<Item = (&Zone, Counts)> {
+        self.zones.iter().filter(|(_, counts)| counts.hosts > 0).map(|(zone, counts)| (zone, *counts))
+    }
+
+    /// Hosts of a class in a zone, in their order.
+    pub fn hosts(&self, zone: &Zone, class: Class) -> impl Iterator<Item = &HostId> {
+        self.classes
+            .get(zone)
+            .and_then(|classes| classes.get(&class))
+            .into_iter()
+            .flatten()
+            .map(|(_, host)| host)
+    }
+
+    pub fn count(&self, zone: &Zone, class: Class) -> u32 {
+        self.classes.get(zone).and_then(|classes| classes.get(&class)).map_or(0, |set| set.len() as u32)
+    }
+
+    /// Hosts of a class over all zones, zone by zone.
+    pub fn all(&self, class: Class) -> impl Iterator<Item = &HostId> {
+        self.classes
+            .values()
+            .filter_map(move |classes| classes.get(&class))
+            .flatten()
+            .map(|(_, host)| host)
+    }
+
+    pub fn count_all(&self, class: Class) -> u32 {
+        self.classes.values().filter_map(|classes| classes.get(&class)).map(|set| set.len() as u32).sum()
+    }
+
+    /// Hosts whose grant has passed its deadline.
+    pub fn overdue(&self, now: FleetTime) -> impl Iterator<Item = &HostId> {
+        self.deadlines.iter().take_while(move |(deadline, _)| *deadline <= now).map(|(_, host)| host)
+    }
+
+    pub fn next_deadline(&self) -> Option<FleetTime> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Position of a host within its class and zone, from 0.
+    pub fn position(&self, zone: &Zone, class: Class, host: &HostId) -> Option<usize> {
+        self.hosts(zone, class).position(|other| other == host)
+    }
+}
+
+impl Counts {
+    fn add(&mut self, counted: Counted) {
+        self.hosts += u32::from(counted.member);
+        self.in_service += u32::from(counted.in_service);
+        self.available += u32::from(counted.available);
+        self.moving += u32::from(counted.deadline.is_some());
+    }
+
+    fn subtract(&mut self, counted: Counted) {
+        self.hosts -= u32::from(counted.member);
+        self.in_service -= u32::from(counted.in_service);
+        self.available -= u32::from(counted.available);
+        self.moving -= u32::from(counted.deadline.is_some());
+    }
+}

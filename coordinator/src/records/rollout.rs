@@ -1,0 +1,110 @@
+//! The record of a rollout.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use houston_common::clock::{FleetTime, WallTime};
+use houston_common::id::{EnvironmentName, HostId, OperatorName, RolloutId, Zone};
+use houston_common::policy::Policy;
+use houston_common::release::Release;
+use houston_common::rollout::Cause;
+use serde::{Deserialize, Serialize};
+
+use super::kept::{self, kept};
+use crate::rollout::{Direction, Pause, Rolling, Rollout, Stage};
+
+kept!(
+    Rollout as RolloutRecord,
+    Direction as DirectionRecord,
+    Pause as PauseRecord,
+    Stage as StageRecord,
+    Rolling as RollingRecord,
+    Cause as CauseRecord,
+);
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Rollout", deny_unknown_fields)]
+struct RolloutRecord {
+    id: RolloutId,
+    environment: EnvironmentName,
+    #[serde(with = "kept")]
+    target: Release,
+    #[serde(with = "kept")]
+    way_back: Release,
+    #[serde(with = "kept")]
+    policy: Policy,
+    #[serde(with = "kept")]
+    direction: Direction,
+    zones: Vec<Zone>,
+    planned: BTreeMap<Zone, u32>,
+    hosts: u32,
+    started_by: OperatorName,
+    reason: String,
+    started_at: WallTime,
+    ended_at: Option<WallTime>,
+    #[serde(with = "kept")]
+    stage: Stage,
+    #[serde(with = "kept")]
+    paused: Option<Pause>,
+    #[serde(with = "kept")]
+    cause: Option<Cause>,
+    failures: u32,
+    first_failure: Option<HostId>,
+    last_failure: Option<HostId>,
+    exceptions: u32,
+    inherits: Vec<RolloutId>,
+    request: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Direction", rename_all = "snake_case", deny_unknown_fields)]
+enum DirectionRecord {
+    Forward,
+    Back { of: RolloutId },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Pause", deny_unknown_fields)]
+struct PauseRecord {
+    by: OperatorName,
+    reason: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Stage", rename_all = "snake_case", deny_unknown_fields)]
+enum StageRecord {
+    Rolling(#[serde(with = "kept")] Rolling),
+    Baking {
+        wave: u32,
+        #[serde(with = "kept", rename = "left_ms")]
+        left: Duration,
+        since: FleetTime,
+    },
+    RollingBack,
+    Halted,
+    Succeeded,
+    RolledBack,
+    Superseded {
+        by: RolloutId,
+    },
+    Aborted,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Rolling", deny_unknown_fields)]
+struct RollingRecord {
+    wave: u32,
+    batch: u32,
+    granted: u32,
+    one_box: Option<HostId>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Cause", rename_all = "snake_case", deny_unknown_fields)]
+enum CauseRecord {
+    FailureBudget { host: HostId, failures: u32, allowed: u32 },
+    LostBudget { exceptions: u32, allowed: u32 },
+    Operator { name: String, reason: String },
+    RollbackFailed { host: HostId },
+    Law { law: String },
+}

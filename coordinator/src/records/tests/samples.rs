@@ -1,0 +1,266 @@
+//! One record of each kind and variant, as in the golden files.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use houston_common::clock::{FleetTime, WallTime};
+use houston_common::digest::{Digest, TreeDigest};
+use houston_common::error::Code;
+use houston_common::id::{Generation, Platform, RolloutId, StoreId};
+use houston_common::policy::{Policy, Share};
+use houston_common::release::{PackageVersion, Release, Settings, VersionSet};
+use houston_common::report::{Failure, Phase};
+use houston_common::rollout::{Cause, Exception};
+use houston_common::view::{Role, RoleBinding};
+
+use crate::access::{Operator, Token};
+use crate::audit::Audit;
+use crate::catalog::{NamedSet, Package};
+use crate::environment::Definition;
+use crate::environment::member::{Grant, Lane, Member, Step, Told};
+use crate::fleet::Host;
+use crate::rollout::{Direction, Pause, Rolling, Rollout, Stage};
+use crate::state::{Edit, Meta};
+
+fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().expect("a name")
+}
+
+fn package() -> PackageVersion {
+    let tree = TreeDigest(Digest::of(b"tree"));
+    PackageVersion {
+        name: name("web"),
+        version: name("1.4.2"),
+        trees: [(Platform::any(), tree), (name("linux-amd64"), tree)].into(),
+    }
+}
+
+fn release() -> Release {
+    Release { version_set: VersionSet { packages: vec![package()] }.digest(), ..Release::empty() }
+}
+
+fn host() -> Host {
+    Host {
+        id: name("host-1"),
+        zone: name("a"),
+        labels: [(name("role"), name("web"))].into(),
+        key: Digest::of(b"key"),
+        key_der: vec![0, 159, 255],
+        certificate_expires: WallTime(1_800_000_000_000),
+        enrolled_at: WallTime(1_700_000_000_000),
+        ephemeral: false,
+        revoked: false,
+        drained: true,
+        held: Some("disk is \"odd\"\n".to_owned()),
+        start: Some((7, u64::MAX)),
+    }
+}
+
+fn definition() -> Definition {
+    Definition {
+        name: name("prod"),
+        selector: [(name("role"), name("web"))].into(),
+        policy: Policy {
+            zone_order: vec![name("b")],
+            zone_floor: Some(Share::Hosts(2)),
+            ..Policy::default()
+        },
+        settings: Settings::default().digest(),
+        baked: release(),
+        bad: vec![Release::empty()],
+        unresolved: vec![RolloutId(2), RolloutId(3)],
+    }
+}
+
+fn members() -> Vec<Edit> {
+    let told = |activate| Told {
+        generation: Generation(41),
+        activate,
+        release: release(),
+        way_back: Release::empty(),
+    };
+    let new = Member::new(name("prod"), name("host-0"), name("a"), RolloutId(0));
+    let granted = Member {
+        host: name("host-1"),
+        settled: Some(Release::empty()),
+        told: Some(told(true)),
+        grant: Some(Grant {
+            generation: Generation(41),
+            was_down: false,
+            reverting: true,
+            deadline: FleetTime(630_000),
+        }),
+        lane: Lane::Rollout(RolloutId(4)),
+        step: Step::Granted,
+        failure: Some(Failure {
+            code: Code::HookExit,
+            phase: Phase::LayingOut,
+            package: Some(name("web")),
+            message: "hook \"start\" ended with 1".to_owned(),
+            log_tail: "line\nlast line".to_owned(),
+        }),
+        ..new.clone()
+    };
+    let steps = [
+        Step::Preparing,
+        Step::Ready,
+        Step::Settled,
+        Step::Reverted,
+        Step::Failed,
+        Step::TakingBack,
+        Step::TakenBack,
+    ];
+    let excepted = Exception::ALL.map(Step::Excepted);
+    let others = steps.into_iter().chain(excepted).enumerate().map(|(i, step)| Member {
+        host: name(&format!("host-{}", i + 2)),
+        joined: RolloutId(3),
+        detached: i == 0,
+        told: Some(told(false)),
+        lane: Lane::Rollout(RolloutId(4)),
+        lane_failures: 1,
+        step,
+        ..new.clone()
+    });
+    [new.clone(), granted].into_iter().chain(others).map(Edit::Member).collect()
+}
+
+fn rollouts() -> Vec<Edit> {
+    let rollout = |stage, cause| Rollout {
+        id: RolloutId(0),
+        environment: name("prod"),
+        target: release(),
+        way_back: Release::empty(),
+        policy: Policy::default(),
+        direction: Direction::Forward,
+        zones: vec![name("a"), name("b")],
+        planned: [(name("a"), 2), (name("b"), 1)].into(),
+        hosts: 3,
+        started_by: name("ann@example.com"),
+        reason: "a better one".to_owned(),
+        started_at: WallTime(1_700_000_000_000),
+        ended_at: None,
+        stage,
+        paused: None,
+        cause,
+        failures: 0,
+        first_failure: None,
+        last_failure: None,
+        exceptions: 1,
+        inherits: vec![RolloutId(1)],
+        request: "3f2a".to_owned(),
+    };
+    let rolling = Rolling { wave: 1, batch: 2, granted: 1, one_box: Some(name("host-1")) };
+    let baking = Stage::Baking { wave: 1, left: Duration::from_millis(3_600_500), since: FleetTime(99) };
+    let budget = Cause::FailureBudget { host: name("host-2"), failures: 2, allowed: 1 };
+    let lost = Cause::LostBudget { exceptions: 3, allowed: 2 };
+    let operator = Cause::Operator { name: "ann".to_owned(), reason: "no".to_owned() };
+    let back = Cause::RollbackFailed { host: name("host-2") };
+    let law = Cause::Law { law: "fleet-floor".to_owned() };
+    let mut rollouts = vec![
+        rollout(Stage::Rolling(rolling), None),
+        rollout(baking, None),
+        rollout(Stage::RollingBack, Some(budget)),
+        rollout(Stage::Halted, Some(lost)),
+        rollout(Stage::Halted, Some(back)),
+        rollout(Stage::Halted, Some(law)),
+        rollout(Stage::Succeeded, None),
+        rollout(Stage::RolledBack, Some(operator)),
+        rollout(Stage::Superseded { by: RolloutId(9) }, None),
+        rollout(Stage::Aborted, None),
+    ];
+    rollouts[1].paused = Some(Pause { by: name("ann"), reason: "lunch".to_owned() });
+    rollouts[2].first_failure = Some(name("host-1"));
+    rollouts[2].last_failure = Some(name("host-2"));
+    rollouts[6].direction = Direction::Back { of: RolloutId(3) };
+    rollouts[6].ended_at = Some(WallTime(1_700_000_100_000));
+    let numbered =
+        rollouts.into_iter().zip(4..).map(|(rollout, id)| Rollout { id: RolloutId(id), ..rollout });
+    numbered.map(Edit::Rollout).collect()
+}
+
+fn token() -> Token {
+    Token {
+        id: "4b1d".to_owned(),
+        secret: Digest::of(b"secret"),
+        zone: name("a"),
+        labels: [(name("role"), name("web"))].into(),
+        uses_left: 3,
+        expires: FleetTime(86_400_000),
+        ephemeral: true,
+        created_by: name("ann"),
+    }
+}
+
+pub(super) fn all() -> Vec<Edit> {
+    let meta = Meta {
+        store: StoreId([9; 16]),
+        mac_key: [200; 32],
+        generation: Generation(41),
+        rollout: RolloutId(4),
+        audit: 12,
+        checkpoint: FleetTime(1_234_567),
+        regressed: false,
+    };
+    let set = NamedSet {
+        name: name("2026.10"),
+        set: Arc::new(VersionSet { packages: vec![package()] }),
+        created_by: name("ann"),
+        created_at: WallTime(1_700_000_000_000),
+    };
+    let settings = Settings([(name("GREETING"), "hello\nä".to_owned())].into());
+    let everywhere = Role::ALL.map(|role| RoleBinding { role, environment: None });
+    let operator = Operator {
+        name: name("ann"),
+        roles: everywhere
+            .into_iter()
+            .chain([RoleBinding { role: Role::Deployer, environment: Some(name("prod")) }])
+            .collect(),
+        key: Digest::of(b"ann"),
+        certificate_expires: WallTime(1_800_000_000_000),
+        revoked: false,
+    };
+    let audit = Audit {
+        sequence: 12,
+        at: WallTime(1_700_000_000_000),
+        who: "operator/ann".to_owned(),
+        what: "rollout.start prod".to_owned(),
+        why: "a better one".to_owned(),
+        before: "2026.9".to_owned(),
+        after: "2026.10".to_owned(),
+    };
+    let pushed = Package {
+        package: package(),
+        bytes: 46_000_000,
+        pushed_by: name("ann"),
+        pushed_at: WallTime(1_700_000_000_000),
+    };
+    let plain =
+        Host { labels: [].into(), drained: false, held: None, start: None, id: name("host-2"), ..host() };
+    let mut edits = vec![
+        Edit::Meta(meta),
+        Edit::Host(host()),
+        Edit::Host(plain),
+        Edit::Environment(definition()),
+        Edit::Package(pushed),
+        Edit::VersionSet(set),
+        Edit::Settings(Arc::new(settings)),
+        Edit::Token(token()),
+        Edit::Operator(operator),
+        Edit::Audit(audit),
+    ];
+    edits.extend(members());
+    edits.extend(rollouts());
+    edits
+}
+
+/// Edits that make a record, each with the one that removes it.
+pub(super) fn forgotten() -> Vec<(Edit, Edit)> {
+    let package = Package { package: package(), bytes: 1, pushed_by: name("ann"), pushed_at: WallTime(0) };
+    let member = Member::new(name("prod"), name("host-1"), name("a"), RolloutId(0));
+    vec![
+        (Edit::Host(host()), Edit::ForgetHost(name("host-1"))),
+        (Edit::Member(member), Edit::ForgetMember(name("prod"), name("host-1"))),
+        (Edit::Package(package), Edit::ForgetPackage(name("web"), name("1.4.2"))),
+        (Edit::Token(token()), Edit::ForgetToken("4b1d".to_owned())),
+    ]
+}

@@ -1,0 +1,264 @@
+//! **Decision.** What must hold of any plan, stated by a second mind: this file shares no code with
+//! the planner, reads the hosts' own records rather than classes, and runs before every commit. A
+//! plan that breaks a law is not committed; the rollout halts and names the law.
+#![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use houston_common::clock::FleetTime;
+use houston_common::id::{HostId, Zone};
+use houston_common::report::HealthReport;
+use houston_common::view::Presence;
+
+use super::planner::{Change, GateValues, Grant, Plan, Turn};
+use super::{Rollout, Stage};
+use crate::environment::member::{Lane, Step};
+use crate::environment::{Environment, Live};
+use crate::fleet::{Entry, Fleet};
+
+/// A law that a plan broke. The text goes to the operator and to the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{law}: {detail}")]
+pub struct Violation {
+    pub law: &'static str,
+    pub detail: String,
+}
+
+fn broken<T>(law: &'static str, detail: impl Into<String>) -> Result<T, Violation> {
+    Err(Violation { law, detail: detail.into() })
+}
+
+/// Judges a plan by the state before it.
+pub fn check(
+    environment: &Environment,
+    fleet: &Fleet,
+    gates: &GateValues,
+    plan: &Plan,
+    now: FleetTime,
+) -> Result<(), Violation> {
+    if gates.regressed && !plan.grants.is_empty() {
+        return broken("regressed", "a grant while the store has gone back in time");
+    }
+    let mut seen = BTreeSet::new();
+    for grant in &plan.grants {
+        if !seen.insert(&grant.host) {
+            return broken("one-grant", format!("{} twice in one plan", grant.host));
+        }
+        may_be_granted(environment, fleet, grant)?;
+    }
+    floors_hold(environment, fleet, plan)?;
+    if let Some(rollout) = &environment.rollout {
+        rollout_grants(environment, rollout, plan)?;
+        turns(environment, rollout, plan, now)?;
+    } else if plan.grants.iter().any(|grant| grant.lane != Lane::Standing) {
+        return broken("active", "a grant of a rollout that is not active");
+    }
+    Ok(())
+}
+
+fn may_be_granted(environment: &Environment, fleet: &Fleet, grant: &Grant) -> Result<(), Violation> {
+    let host = &grant.host;
+    let (Some(entry), Some(live)) = (fleet.get(host), environment.member(host)) else {
+        return broken("scope", format!("{host} is no member"));
+    };
+    if live.member.detached {
+        return broken("scope", format!("{host} is detached"));
+    }
+    if live.member.grant.is_some() || entry.granted_in.is_some() {
+        return broken("one-grant", format!("{host} has an open grant"));
+    }
+    if entry.host.held.is_some() || entry.host.revoked {
+        // A held host may still be taken back: that was asked for by name of the change, and it is
+        // the operator who holds; Houston's own holds (clones) must not act at all.
+        return broken("held", format!("{host} is held"));
+    }
+    if entry.presence() != Presence::Seen {
+        return broken("silent", format!("{host} is not there to be told"));
+    }
+    Ok(())
+}
+
+fn serves(live: &Live, entry: &Entry, environment: &Environment) -> bool {
+    let member = &live.member;
+    let in_service = !member.detached && matches!(member.settled, Some(release) if !release.is_empty());
+    let healthy =
+        matches!(live.report.as_ref().map(|report| &report.health), Some(HealthReport::Healthy { .. }));
+    let elsewhere = matches!(&entry.granted_in, Some(name) if name != environment.name());
+    in_service
+        && healthy
+        && member.grant.is_none()
+        && !elsewhere
+        && !entry.host.drained
+        && entry.contact.last_seen.is_some()
+        && !entry.contact.lost
+}
+
+/// Floors, reckoned as budgets of unavailable hosts from the counters of the zones touched.
+fn floors_hold(environment: &Environment, fleet: &Fleet, plan: &Plan) -> Result<(), Violation> {
+    let mut taken: BTreeMap<&Zone, u32> = BTreeMap::new();
+    for grant in &plan.grants {
+        let (Some(entry), Some(live)) = (fleet.get(&grant.host), environment.member(&grant.host)) else {
+            continue;
+        };
+        if serves(live, entry, environment) && !grant.release.is_empty() {
+            *taken.entry(&live.member.zone).or_default() += 1;
+        }
+    }
+    if taken.is_empty() {
+        return Ok(());
+    }
+    let rollout = environment.rollout.as_ref();
+    let of_rollout = plan.grants.iter().any(|grant| grant.lane != Lane::Standing);
+    let rollout = rollout.filter(|_| of_rollout);
+    let policy = rollout.map_or(&environment.definition.policy, |rollout| &rollout.policy);
+    let total = environment.index().total();
+    let planned: Option<u32> = rollout.map(|rollout| rollout.planned.values().sum());
+    let away = total.in_service - total.available + taken.values().sum::<u32>();
+    let base = planned.unwrap_or(total.in_service).min(total.in_service);
+    let budget = base.saturating_sub(policy.fleet_floor.at_least_of(base));
+    if away > budget {
+        return broken("fleet-floor", format!("{away} hosts away from the service, {budget} allowed"));
+    }
+    let Some(share) = policy.zone_floor else { return Ok(()) };
+    for (zone, taken) in taken {
+        let counts = environment.index().zone(zone);
+        let planned = rollout.map(|rollout| rollout.planned.get(zone).copied().unwrap_or(0));
+        let base = planned.unwrap_or(counts.in_service).min(counts.in_service);
+        let budget = base.saturating_sub(share.at_least_of(base));
+        let away = counts.in_service - counts.available + taken;
+        if away > budget {
+            return broken("zone-floor", format!("{away} hosts of {zone} away, {budget} allowed"));
+        }
+    }
+    Ok(())
+}
+
+fn rollout_grants(environment: &Environment, rollout: &Rollout, plan: &Plan) -> Result<(), Violation> {
+    let grants: Vec<&Grant> = plan.grants.iter().filter(|grant| grant.lane != Lane::Standing).collect();
+    if grants.is_empty() {
+        return Ok(());
+    }
+    if grants.iter().any(|grant| grant.lane != Lane::Rollout(rollout.id)) {
+        return broken("active", "a grant of a rollout that is not active");
+    }
+    if rollout.paused.is_some() {
+        return broken("paused", "a grant while the rollout is paused");
+    }
+    let zones: BTreeSet<&Zone> = grants.iter().filter_map(|grant| zone_of(environment, &grant.host)).collect();
+    if zones.len() > 1 {
+        return broken("one-zone", "grants in two zones");
+    }
+    // Hosts in the middle of the change, wherever: they must be in the same zone.
+    let elsewhere = environment
+        .index()
+        .zones()
+        .filter(|(zone, _)| !zones.contains(zone))
+        .any(|(zone, _)| open_in(environment, rollout, zone));
+    if elsewhere {
+        return broken("one-zone", "a grant while another zone is in the middle of the change");
+    }
+    match &rollout.stage {
+        Stage::Rolling(rolling) => {
+            if rollout.first_failure.is_some() || rollout.failures > rollout.failures_allowed(u32::MAX) {
+                return broken("failure-budget", "a grant above the failure budget");
+            }
+            if grants.iter().any(|grant| grant.release != rollout.target || grant.taking_back) {
+                return broken("destination", "a grant of something other than the target");
+            }
+            let size = match zones.first() {
+                Some(zone) if rolling.wave > 0 => {
+                    rollout.policy.batch.at_most_of(environment.index().zone(zone).hosts)
+                }
+                _ => 1,
+            };
+            if rolling.granted + grants.len() as u32 > size {
+                return broken("batch", format!("more than {size} hosts in one batch"));
+            }
+            let expected = rolling.wave.checked_sub(1).and_then(|zone| rollout.zones.get(zone as usize));
+            if expected.is_some_and(|zone| !zones.contains(zone)) {
+                return broken("wave", "a grant outside of the current wave");
+            }
+            Ok(())
+        }
+        Stage::RollingBack => {
+            let started = |grant: &Grant| environment.member(&grant.host).is_some_and(|live| has_started(rollout, live));
+            if grants.iter().any(|grant| grant.release != rollout.destination() || !started(grant)) {
+                return broken("untouched", "a rollback touches a host that did not start the change");
+            }
+            Ok(())
+        }
+        Stage::Baking { .. } => broken("bake", "a grant in the middle of a bake"),
+        Stage::Halted => broken("halt", "a grant after the halt"),
+        Stage::Succeeded | Stage::RolledBack | Stage::Superseded { .. } | Stage::Aborted => {
+            broken("active", "a grant after the end")
+        }
+    }
+}
+
+fn zone_of<'a>(environment: &'a Environment, host: &HostId) -> Option<&'a Zone> {
+    environment.member(host).map(|live| &live.member.zone)
+}
+
+fn open_in(environment: &Environment, rollout: &Rollout, zone: &Zone) -> bool {
+    use crate::environment::index::Class;
+    // The class only finds candidates; each is judged by its own record.
+    environment.index().hosts(zone, Class::Open).any(|host| {
+        environment
+            .member(host)
+            .is_some_and(|live| live.member.grant.is_some() && live.member.lane == Lane::Rollout(rollout.id))
+    })
+}
+
+fn has_started(rollout: &Rollout, live: &Live) -> bool {
+    let by_lane = match live.member.lane {
+        Lane::Rollout(id) => id == rollout.id || rollout.inherits.contains(&id),
+        Lane::Standing => false,
+    };
+    by_lane || live.member.settled == Some(rollout.way_back) && rollout.way_back != rollout.target
+}
+
+fn turns(environment: &Environment, rollout: &Rollout, plan: &Plan, now: FleetTime) -> Result<(), Violation> {
+    for change in &plan.changes {
+        let Change::Turn(turn) = change else { continue };
+        if !plan.grants.is_empty() && !matches!(turn, Turn::NextBatch | Turn::OneBox(_)) {
+            return broken("one-thing", "a turn of the rollout beside grants");
+        }
+        match turn {
+            Turn::NextBatch => {
+                if environment.index().zones().any(|(zone, _)| open_in(environment, rollout, zone)) {
+                    return broken("batch", "a batch before every host of the one before has ended");
+                }
+            }
+            Turn::NextWave | Turn::Succeed => {
+                let Stage::Baking { left, since, .. } = rollout.stage else {
+                    return broken("bake", "a wave or an end without a bake");
+                };
+                if now.since(since) < left {
+                    return broken("bake", "the bake was cut short");
+                }
+                if *turn == Turn::Succeed {
+                    complete(environment, rollout)?;
+                }
+            }
+            Turn::Halt(_) | Turn::RollBack(_) | Turn::OneBox(_) | Turn::Bake | Turn::EndRollback => {}
+        }
+    }
+    Ok(())
+}
+
+/// Complete means all: every host in scope runs the target, or is named. The one walk over the
+/// members, once per rollout.
+fn complete(environment: &Environment, rollout: &Rollout) -> Result<(), Violation> {
+    for live in environment.members() {
+        let member = &live.member;
+        if member.detached || member.joined >= rollout.id {
+            continue;
+        }
+        let own = member.lane == Lane::Rollout(rollout.id);
+        let named = own && matches!(member.step, Step::Excepted(_) | Step::Reverted | Step::Failed);
+        if member.settled != Some(rollout.target) && !named {
+            return broken("complete", format!("{} neither runs the target nor is named", member.host));
+        }
+    }
+    Ok(())
+}

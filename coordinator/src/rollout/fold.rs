@@ -1,0 +1,210 @@
+//! **Decision.** What one host's report about one environment changes in what is stored.
+//!
+//! Reports may come late, twice or in any order: each is the whole truth of its moment, and only
+//! what it says of the newest assignment, or of the open grant, counts.
+#![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
+
+use houston_common::clock::FleetTime;
+use houston_common::error::Code;
+use houston_common::release::Release;
+use houston_common::report::{EnvironmentReport, Failure, HealthReport, Phase};
+use houston_common::rollout::Exception;
+
+use super::{Rollout, outcome};
+use crate::environment::member::{Lane, Member, Step};
+
+/// The records that a report changes; absent if it does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Folded {
+    pub member: Option<Member>,
+    pub rollout: Option<Rollout>,
+}
+
+/// `rollout` is the environment's active one.
+pub fn fold(
+    member: &Member,
+    rollout: Option<&Rollout>,
+    report: &EnvironmentReport,
+    now: FleetTime,
+) -> Folded {
+    let mut next = member.clone();
+    let mut next_rollout = rollout.cloned();
+    let said = report.stamp.map(|stamp| stamp.generation);
+    let newest = member.told.map(|told| told.generation);
+    let granted = member.grant.map(|grant| grant.generation);
+    if said.is_some() && said == granted {
+        fold_grant(&mut next, next_rollout.as_mut(), report, now);
+    } else if said.is_some() && said == newest {
+        fold_told(&mut next, next_rollout.as_mut(), report);
+    } else if let (Some(said), Some(granted)) = (said, granted)
+        && said > granted
+        && is_at_rest(report.phase)
+    {
+        // The host has taken a newer assignment instead: it never used the grant.
+        next.grant = None;
+        next.step = Step::Waiting;
+    }
+    if next.grant.is_none() {
+        fold_rest(&mut next, next_rollout.as_mut(), report);
+    }
+    Folded {
+        rollout: next_rollout.filter(|next| Some(next) != rollout),
+        member: Some(next).filter(|next| next != member),
+    }
+}
+
+/// The report speaks of the open grant.
+fn fold_grant(
+    member: &mut Member,
+    rollout: Option<&mut Rollout>,
+    report: &EnvironmentReport,
+    now: FleetTime,
+) {
+    let Some(told) = member.told else { return };
+    match report.phase {
+        Phase::Fetching
+        | Phase::LayingOut
+        | Phase::Stopping
+        | Phase::Switching
+        | Phase::Starting
+        | Phase::Proving => {}
+        // Not begun in time, or lost over a reboot: the grant is void and the host asks again.
+        Phase::Ready => {
+            member.grant = None;
+            member.step = if member.step == Step::TakingBack { Step::Settled } else { Step::Ready };
+        }
+        Phase::Settled if runs(report, &told.release) => outcome::end_settled(member),
+        // It says so, but what is on its disk says otherwise.
+        Phase::Settled => outcome::end_failed(member, rollout, Some(differs(report))),
+        Phase::Reverting => {
+            let first = member.grant.is_some_and(|grant| !grant.reverting);
+            outcome::begin_revert(member, rollout, report.failure.clone());
+            if first && let Some(grant) = member.grant.as_mut() {
+                // Going back may take as long as going forward.
+                let whole = grant.deadline.since(now);
+                grant.deadline = grant.deadline.plus(whole.max(REVERT_AT_LEAST));
+            }
+        }
+        Phase::Reverted => {
+            outcome::end_reverted(member, rollout, report.failure.clone());
+            if runs(report, &told.way_back) {
+                member.settled = Some(told.way_back).filter(|release| !release.is_empty() || member.settled.is_some());
+            }
+        }
+        // Failed while preparing: nothing was disturbed.
+        Phase::Idle => {
+            member.grant = None;
+            prepare_failed(member, rollout, report.failure.clone());
+        }
+        Phase::Failed => outcome::end_failed(member, rollout, report.failure.clone()),
+    }
+}
+
+/// A revert is given at least this much beyond what is left of the forward deadline.
+const REVERT_AT_LEAST: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// The report speaks of the newest assignment, and no grant is open.
+fn fold_told(member: &mut Member, rollout: Option<&mut Rollout>, report: &EnvironmentReport) {
+    let Some(told) = member.told else { return };
+    match report.phase {
+        Phase::Ready if member.step == Step::Preparing => {
+            member.step = Step::Ready;
+            member.failure = None;
+        }
+        Phase::Idle if member.step == Step::Preparing && report.failure.is_some() => {
+            prepare_failed(member, rollout, report.failure.clone());
+        }
+        // Its grant was closed as overdue, and it got there all the same.
+        Phase::Settled if told.activate && runs(report, &told.release) => {
+            member.settled = Some(told.release);
+        }
+        Phase::Reverted if told.activate && runs(report, &told.way_back) && member.step == Step::Failed => {
+            member.step = Step::Reverted;
+            member.settled = Some(told.way_back);
+        }
+        Phase::Idle
+        | Phase::Fetching
+        | Phase::LayingOut
+        | Phase::Ready
+        | Phase::Stopping
+        | Phase::Switching
+        | Phase::Starting
+        | Phase::Proving
+        | Phase::Settled
+        | Phase::Reverting
+        | Phase::Reverted
+        | Phase::Failed => {}
+    }
+}
+
+fn prepare_failed(member: &mut Member, rollout: Option<&mut Rollout>, failure: Option<Failure>) {
+    member.failure = failure;
+    match (member.lane, rollout) {
+        (Lane::Rollout(id), Some(rollout)) if rollout.id == id => {
+            outcome::except(member, rollout, Exception::PrepareFailed);
+        }
+        (Lane::Rollout(_), _) => member.step = Step::Excepted(Exception::PrepareFailed),
+        (Lane::Standing, _) => {
+            member.lane_failures += 1;
+            member.step = Step::Waiting;
+        }
+    }
+}
+
+/// No grant is open: health after the change, and drift.
+fn fold_rest(member: &mut Member, rollout: Option<&mut Rollout>, report: &EnvironmentReport) {
+    if let Some(rollout) = rollout
+        && !rollout.is_over()
+        && !rollout.goes_back()
+        && member.step_in(rollout.id) == Step::Settled
+        && let HealthReport::Unhealthy { reason } = &report.health
+    {
+        let failure = report.failure.clone().unwrap_or_else(|| Failure {
+            code: Code::Unhealthy,
+            phase: Phase::Settled,
+            package: None,
+            message: reason.clone(),
+            log_tail: String::new(),
+        });
+        outcome::turn_bad(member, rollout, failure);
+    }
+    // What it settled on is gone from its disk (a new disk, an old image): it left the service.
+    let settled = member.settled.filter(|release| !release.is_empty());
+    if settled.is_some() && report.running.is_none() && is_at_rest(report.phase) {
+        member.settled = None;
+        member.owes = true;
+        member.lane_failures = 0;
+    }
+}
+
+fn is_at_rest(phase: Phase) -> bool {
+    match phase {
+        Phase::Idle
+        | Phase::Fetching
+        | Phase::LayingOut
+        | Phase::Ready
+        | Phase::Settled
+        | Phase::Reverted
+        | Phase::Failed => true,
+        Phase::Stopping | Phase::Switching | Phase::Starting | Phase::Proving | Phase::Reverting => false,
+    }
+}
+
+/// Whether what was measured on the host's disk is the release. The empty one is measured as nothing.
+fn runs(report: &EnvironmentReport, release: &Release) -> bool {
+    match report.running {
+        Some(running) => running == release.digest(),
+        None => release.is_empty(),
+    }
+}
+
+fn differs(report: &EnvironmentReport) -> Failure {
+    let running = report.running.map_or_else(|| "nothing".to_owned(), |running| running.short());
+    Failure {
+        code: Code::TreeDiffers,
+        phase: report.phase,
+        package: None,
+        message: format!("the host says it has settled, but its disk has {running}"),
+        log_tail: String::new(),
+    }
+}

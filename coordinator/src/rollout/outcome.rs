@@ -1,0 +1,108 @@
+//! **Decision.** How a host's turn ends, and what that is to the rollout: the one place where
+//! failures are counted and slots are given back.
+#![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
+
+use houston_common::report::Failure;
+use houston_common::rollout::Exception;
+
+use super::{Rollout, Stage};
+use crate::environment::member::{LOG_KEPT_BYTES_MAX, Lane, Member, Step};
+
+/// A failed step: the grant stays open while the host goes back by itself.
+pub fn begin_revert(member: &mut Member, rollout: Option<&mut Rollout>, failure: Option<Failure>) {
+    let Some(grant) = member.grant.as_mut() else { return };
+    if !grant.reverting {
+        grant.reverting = true;
+        let was_down = grant.was_down;
+        member.failure = failure.map(cut);
+        count_failure(member, rollout, was_down);
+    }
+}
+
+/// The host is back where it came from.
+pub fn end_reverted(member: &mut Member, rollout: Option<&mut Rollout>, failure: Option<Failure>) {
+    begin_revert(member, rollout, failure);
+    end(member, Step::Reverted);
+}
+
+/// The host neither settled nor went back.
+pub fn end_failed(member: &mut Member, rollout: Option<&mut Rollout>, failure: Option<Failure>) {
+    begin_revert(member, rollout, failure);
+    end(member, Step::Failed);
+}
+
+/// It runs what it was granted, and has proved it.
+pub fn end_settled(member: &mut Member) {
+    let Some(told) = member.told else { return };
+    member.settled = Some(told.release);
+    member.owes = false;
+    member.lane_failures = 0;
+    member.failure = None;
+    let step = if member.step == Step::TakingBack { Step::TakenBack } else { Step::Settled };
+    end(member, step);
+}
+
+/// A host that had settled in an active rollout turned bad before its end.
+pub fn turn_bad(member: &mut Member, rollout: &mut Rollout, failure: Failure) {
+    member.failure = Some(cut(failure));
+    member.step = Step::Failed;
+    count_failure(member, Some(rollout), false);
+}
+
+/// Left out of the rollout's result, by name.
+pub fn except(member: &mut Member, rollout: &mut Rollout, exception: Exception) {
+    member.lane = Lane::Rollout(rollout.id);
+    member.step = Step::Excepted(exception);
+    rollout.exceptions += 1;
+}
+
+fn end(member: &mut Member, step: Step) {
+    let was_down = member.grant.take().is_some_and(|grant| grant.was_down);
+    let failed = matches!(step, Step::Reverted | Step::Failed);
+    member.step = match (member.lane, step) {
+        // A host that was down before and stays down says nothing about the release.
+        (Lane::Rollout(_), _) if failed && was_down => Step::Excepted(Exception::DownBefore),
+        // The lane tries again, up to its cap.
+        (Lane::Standing, _) if failed => Step::Waiting,
+        (Lane::Standing | Lane::Rollout(_), step) => step,
+    };
+}
+
+fn count_failure(member: &mut Member, rollout: Option<&mut Rollout>, was_down: bool) {
+    let Lane::Rollout(id) = member.lane else {
+        member.lane_failures += 1;
+        return;
+    };
+    let Some(rollout) = rollout.filter(|rollout| rollout.id == id) else { return };
+    if rollout.stage == Stage::RollingBack {
+        // Forward grants that were open when it turned fail as before: they are part of what is
+        // being taken back.
+        if member.step == Step::TakingBack {
+            rollout.first_failure.get_or_insert_with(|| member.host.clone());
+        }
+        rollout.failures += 1;
+        return;
+    }
+    if was_down {
+        rollout.exceptions += 1;
+        return;
+    }
+    rollout.failures += 1;
+    rollout.last_failure = Some(member.host.clone());
+    if rollout.is_first_batch() {
+        rollout.first_failure.get_or_insert_with(|| member.host.clone());
+    }
+}
+
+fn cut(mut failure: Failure) -> Failure {
+    let over = failure.log_tail.len().saturating_sub(LOG_KEPT_BYTES_MAX);
+    if over > 0 {
+        let mut start = over;
+        while !failure.log_tail.is_char_boundary(start) {
+            start += 1;
+        }
+        failure.log_tail.drain(..start);
+    }
+    failure
+}
+

@@ -1,0 +1,224 @@
+//! **Decision.** Turns a plan into records. Without choices: everything was decided in the plan.
+#![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
+
+use std::collections::BTreeMap;
+
+use houston_common::clock::{FleetTime, WallTime};
+use houston_common::error::Code;
+use houston_common::id::{Generation, HostId};
+use houston_common::report::{Failure, Phase};
+use houston_common::rollout::Exception;
+
+use super::planner::{Change, Grant, Plan, Turn};
+use super::{Direction, Rolling, Rollout, Stage, outcome};
+use crate::environment::member::{self, Lane, Member, Step, Told};
+use crate::environment::{BAD_MAX, Definition, Environment};
+use crate::fleet::Fleet;
+
+/// The records that a plan changes.
+#[derive(Debug, Default)]
+pub struct Performed {
+    pub members: Vec<Member>,
+    pub rollout: Option<Rollout>,
+    pub definition: Option<Definition>,
+    /// Turns of the rollout, for the audit log.
+    pub turns: Vec<Turn>,
+}
+
+/// `generation` is the newest one given out; it is raised for every assignment.
+pub fn perform(
+    environment: &Environment,
+    fleet: &Fleet,
+    plan: &Plan,
+    generation: &mut Generation,
+    now: FleetTime,
+    wall: WallTime,
+) -> Performed {
+    let mut work = Work {
+        environment,
+        members: BTreeMap::new(),
+        rollout: environment.rollout.clone(),
+        definition: environment.definition.clone(),
+        generation,
+    };
+    let mut turns = Vec::new();
+    for change in &plan.changes {
+        match change {
+            Change::Prepare { host, lane, release, way_back } => {
+                let told = Told { generation: work.next(), activate: false, release: *release, way_back: *way_back };
+                let Some(member) = work.member(host) else { continue };
+                member.told = Some(told);
+                member.lane = *lane;
+                member.step = Step::Preparing;
+                member.failure = None;
+            }
+            Change::Except { host, exception } => work.except(host, *exception),
+            Change::Overdue { host } => work.overdue(host, fleet),
+            Change::Turn(turn) => {
+                work.turn(turn, now, wall);
+                turns.push(turn.clone());
+            }
+        }
+    }
+    for grant in &plan.grants {
+        work.grant(grant, now);
+    }
+    Performed {
+        members: work.members.into_values().collect(),
+        rollout: work.rollout.filter(|rollout| Some(rollout) != environment.rollout.as_ref()),
+        definition: Some(work.definition).filter(|definition| *definition != environment.definition),
+        turns,
+    }
+}
+
+struct Work<'a> {
+    environment: &'a Environment,
+    members: BTreeMap<HostId, Member>,
+    rollout: Option<Rollout>,
+    definition: Definition,
+    generation: &'a mut Generation,
+}
+
+impl Work<'_> {
+    fn next(&mut self) -> Generation {
+        *self.generation = self.generation.next();
+        *self.generation
+    }
+
+    fn member(&mut self, host: &HostId) -> Option<&mut Member> {
+        let live = self.environment.member(host)?;
+        Some(self.members.entry(host.clone()).or_insert_with(|| live.member.clone()))
+    }
+
+    fn grant(&mut self, grant: &Grant, now: FleetTime) {
+        let generation = self.next();
+        let policy = match (grant.lane, &self.rollout) {
+            (Lane::Rollout(_), Some(rollout)) => &rollout.policy,
+            (Lane::Rollout(_) | Lane::Standing, _) => &self.definition.policy,
+        };
+        let deadline = now.plus(policy.start_within).plus(policy.apply_deadline);
+        let Some(member) = self.member(&grant.host) else { return };
+        member.told = Some(Told {
+            generation,
+            activate: true,
+            release: grant.release,
+            way_back: grant.way_back,
+        });
+        member.grant =
+            Some(member::Grant { generation, was_down: grant.was_down, reverting: false, deadline });
+        member.lane = grant.lane;
+        member.step = if grant.taking_back { Step::TakingBack } else { Step::Granted };
+        if let (Lane::Rollout(_), Some(Rollout { stage: Stage::Rolling(rolling), .. })) =
+            (grant.lane, self.rollout.as_mut())
+        {
+            rolling.granted += 1;
+        }
+    }
+
+    fn except(&mut self, host: &HostId, exception: Exception) {
+        let Some(mut rollout) = self.rollout.take() else { return };
+        if let Some(member) = self.member(host) {
+            outcome::except(member, &mut rollout, exception);
+        }
+        self.rollout = Some(rollout);
+    }
+
+    fn overdue(&mut self, host: &HostId, fleet: &Fleet) {
+        let lost = fleet.get(host).is_some_and(|entry| entry.contact.lost);
+        let mut rollout = self.rollout.take();
+        if let Some(member) = self.member(host) {
+            match rollout.as_mut() {
+                // A host that is lost on the way back holds nobody up: it is named.
+                Some(rollout) if member.step == Step::TakingBack && lost => {
+                    member.grant = None;
+                    outcome::except(member, rollout, Exception::LostAfterSettling);
+                }
+                _ => {
+                    let (code, message) = if lost {
+                        (Code::HostLost, "the host has been silent past its deadline")
+                    } else {
+                        (Code::ApplyDeadline, "the activation has missed its deadline")
+                    };
+                    let failure = Failure {
+                        code,
+                        phase: Phase::Failed,
+                        package: None,
+                        message: message.to_owned(),
+                        log_tail: String::new(),
+                    };
+                    outcome::end_failed(member, rollout.as_mut(), Some(failure));
+                }
+            }
+        }
+        self.rollout = rollout;
+    }
+
+    fn turn(&mut self, turn: &Turn, now: FleetTime, wall: WallTime) {
+        let Some(rollout) = self.rollout.as_mut() else { return };
+        match turn {
+            Turn::OneBox(host) => {
+                if let Stage::Rolling(rolling) = &mut rollout.stage {
+                    rolling.one_box = Some(host.clone());
+                }
+            }
+            Turn::NextBatch => {
+                if let Stage::Rolling(rolling) = &mut rollout.stage {
+                    rolling.batch += 1;
+                    rolling.granted = 0;
+                }
+            }
+            Turn::Bake => {
+                let wave = rollout.current_wave();
+                rollout.stage = Stage::Baking { wave, left: rollout.bake_of(wave), since: now };
+            }
+            Turn::NextWave => rollout.stage = Stage::Rolling(Rolling::begin(rollout.current_wave() + 1)),
+            Turn::Halt(cause) => {
+                rollout.stage = Stage::Halted;
+                rollout.cause = Some(cause.clone());
+            }
+            Turn::RollBack(cause) => {
+                begin_rollback(rollout, self.environment);
+                rollout.cause = Some(cause.clone());
+                mark_bad(&mut self.definition, rollout);
+            }
+            Turn::Succeed => {
+                rollout.stage = Stage::Succeeded;
+                rollout.ended_at = Some(wall);
+                self.definition.baked = rollout.target;
+                self.definition.bad.retain(|bad| *bad != rollout.target);
+                self.definition.unresolved.clear();
+            }
+            Turn::EndRollback => {
+                rollout.ended_at = Some(wall);
+                self.definition.unresolved.clear();
+                match rollout.direction {
+                    Direction::Forward => rollout.stage = Stage::RolledBack,
+                    Direction::Back { .. } => {
+                        rollout.stage = Stage::Succeeded;
+                        self.definition.baked = rollout.target;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// From now on hosts go back; the budget is reckoned from the hosts in service at this moment.
+pub fn begin_rollback(rollout: &mut Rollout, environment: &Environment) {
+    rollout.stage = Stage::RollingBack;
+    rollout.first_failure = None;
+    rollout.planned =
+        environment.index().zones().map(|(zone, counts)| (zone.clone(), counts.in_service)).collect();
+}
+
+/// What is taken back is not offered again without `--force`.
+pub fn mark_bad(definition: &mut Definition, rollout: &Rollout) {
+    let bad = match rollout.direction {
+        Direction::Forward => rollout.target,
+        Direction::Back { .. } => rollout.way_back,
+    };
+    definition.bad.retain(|other| *other != bad);
+    definition.bad.push(bad);
+    let over = definition.bad.len().saturating_sub(BAD_MAX);
+    definition.bad.drain(..over);
+}

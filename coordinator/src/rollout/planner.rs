@@ -1,0 +1,252 @@
+//! **Decision.** Which hosts may move next.
+//!
+//! One call does one kind of thing: it closes overdue grants, or turns the rollout, or grants. The
+//! engine calls again until nothing changes, all within one commit, so each rule stays small and
+//! what it sees is always the result of the rules before it. Planning the result of a plan that is
+//! empty changes nothing.
+#![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
+
+mod back;
+mod floors;
+mod forward;
+mod lane;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use houston_common::clock::FleetTime;
+use houston_common::id::HostId;
+use houston_common::policy::OnFailure;
+use houston_common::release::Release;
+use houston_common::rollout::{Cause, Exception, WaitingOn};
+
+use super::{Rollout, Stage};
+use crate::environment::Environment;
+use crate::environment::index::{Class, Wellness};
+use crate::environment::member::Lane;
+use crate::fleet::Fleet;
+
+/// What to do next, and what everything else waits for. Specific enough that carrying it out needs
+/// no judgement.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub changes: Vec<Change>,
+    pub grants: Vec<Grant>,
+    /// Why the rollout and its wave do not go on. Empty if nothing waits, or if something is done.
+    pub waiting: Vec<WaitingOn>,
+    /// When time alone could change the answer.
+    pub wake_at: Option<FleetTime>,
+}
+
+impl Plan {
+    pub fn does_nothing(&self) -> bool {
+        self.changes.is_empty() && self.grants.is_empty()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    Prepare {
+        host: HostId,
+        lane: Lane,
+        release: Release,
+        way_back: Release,
+    },
+    /// The host is left out of the rollout's result, by name.
+    Except {
+        host: HostId,
+        exception: Exception,
+    },
+    /// The host's grant passed its deadline.
+    Overdue {
+        host: HostId,
+    },
+    Turn(Turn),
+}
+
+/// A step of the rollout itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    OneBox(HostId),
+    NextBatch,
+    Bake,
+    NextWave,
+    Halt(Cause),
+    RollBack(Cause),
+    Succeed,
+    EndRollback,
+}
+
+/// Permission for one host to activate a release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    pub host: HostId,
+    pub lane: Lane,
+    pub release: Release,
+    pub way_back: Release,
+    pub was_down: bool,
+    pub taking_back: bool,
+}
+
+/// What the shell has found out for the planner: the values of gates. Gates other than bakes take
+/// their place here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GateValues {
+    /// The store has gone back in time: nothing is granted until it is adopted.
+    pub regressed: bool,
+}
+
+/// Assignments that one plan changes. With the rollout's own record and the audit entry they stay
+/// below the 100 changes of a commit; the rest comes with the next.
+const PREPARES_PER_PLAN: usize = 40;
+const GRANTS_PER_PLAN: usize = 40;
+const CLOSED_PER_PLAN: usize = 40;
+/// Hosts that a reason names.
+const NAMED_MAX: usize = 5;
+
+pub fn plan(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
+    let mut plan = Plan::default();
+    let overdue = environment.index().overdue(now).take(CLOSED_PER_PLAN);
+    plan.changes.extend(overdue.map(|host| Change::Overdue { host: host.clone() }));
+    if !plan.does_nothing() {
+        return plan;
+    }
+    if gates.regressed {
+        plan.waiting.push(WaitingOn::Regressed);
+        return plan;
+    }
+    if let Some(rollout) = &environment.rollout {
+        go_on(environment, rollout, fleet, now, &mut plan);
+    }
+    if plan.does_nothing() {
+        lane::standing(environment, &mut plan);
+    }
+    let deadlines = [plan.wake_at, environment.index().next_deadline()];
+    plan.wake_at = deadlines.into_iter().flatten().min();
+    plan
+}
+
+fn go_on(environment: &Environment, rollout: &Rollout, fleet: &Fleet, now: FleetTime, plan: &mut Plan) {
+    if let Some(turn) = judge(environment, rollout) {
+        plan.changes.push(Change::Turn(turn));
+        return;
+    }
+    // A host that was lost after it had settled is named, and stays counted.
+    let lost = environment.index().all(Class::Updated(Wellness::Lost)).take(CLOSED_PER_PLAN);
+    plan.changes.extend(
+        lost.map(|host| Change::Except { host: host.clone(), exception: Exception::LostAfterSettling }),
+    );
+    if !plan.does_nothing() {
+        return;
+    }
+    if let Stage::Halted = rollout.stage {
+        let cause = rollout.cause.clone().unwrap_or(Cause::Law { law: "unknown".to_owned() });
+        plan.waiting.push(WaitingOn::Halted { cause });
+        return;
+    }
+    if let Some(pause) = &rollout.paused {
+        plan.waiting.push(WaitingOn::Paused { by: pause.by.to_string() });
+        return;
+    }
+    match &rollout.stage {
+        Stage::Rolling(rolling) => forward::roll(environment, rollout, rolling, fleet, now, plan),
+        Stage::Baking { wave, left, since } => {
+            forward::prepare_ahead(environment, rollout, *wave, plan);
+            bake(environment, rollout, *wave, *left, *since, now, plan);
+        }
+        Stage::RollingBack => back::take_back(environment, rollout, fleet, now, plan),
+        Stage::Halted
+        | Stage::Succeeded
+        | Stage::RolledBack
+        | Stage::Superseded { .. }
+        | Stage::Aborted => {}
+    }
+}
+
+/// Whether the rollout has gone wrong: its failures and exceptions against their budgets.
+fn judge(environment: &Environment, rollout: &Rollout) -> Option<Turn> {
+    match rollout.stage {
+        Stage::RollingBack => {
+            let host = rollout.first_failure.clone()?;
+            return Some(Turn::Halt(Cause::RollbackFailed { host }));
+        }
+        Stage::Rolling(_) | Stage::Baking { .. } => {}
+        Stage::Halted
+        | Stage::Succeeded
+        | Stage::RolledBack
+        | Stage::Superseded { .. }
+        | Stage::Aborted => return None,
+    }
+    let crossed = |host: HostId, allowed| {
+        let cause = Cause::FailureBudget { host, failures: rollout.failures, allowed };
+        match rollout.policy.on_failure {
+            OnFailure::Rollback => Turn::RollBack(cause),
+            OnFailure::Halt => Turn::Halt(cause),
+        }
+    };
+    if let Some(host) = &rollout.first_failure {
+        return Some(crossed(host.clone(), 0));
+    }
+    let allowed = rollout.failures_allowed(updated(environment));
+    if rollout.failures > allowed
+        && let Some(host) = &rollout.last_failure
+    {
+        return Some(crossed(host.clone(), allowed));
+    }
+    if rollout.exceptions > rollout.exceptions_allowed() {
+        let allowed = rollout.exceptions_allowed();
+        return Some(Turn::Halt(Cause::LostBudget { exceptions: rollout.exceptions, allowed }));
+    }
+    None
+}
+
+fn updated(environment: &Environment) -> u32 {
+    [Wellness::Well, Wellness::Unknown, Wellness::Lost]
+        .into_iter()
+        .map(|wellness| environment.index().count_all(Class::Updated(wellness)))
+        .sum()
+}
+
+fn bake(
+    environment: &Environment,
+    rollout: &Rollout,
+    wave: u32,
+    left: Duration,
+    since: FleetTime,
+    now: FleetTime,
+    plan: &mut Plan,
+) {
+    let remaining = left.saturating_sub(now.since(since));
+    let health = unknown_health(environment);
+    if !remaining.is_zero() {
+        plan.waiting.push(WaitingOn::Bake { wave: rollout.wave(wave), remaining });
+        plan.wake_at = Some(since.plus(left));
+    }
+    if let Some(waiting) = health {
+        plan.waiting.push(waiting);
+    }
+    // What is still being prepared ahead does not hold the bake's end.
+    if plan.waiting.is_empty() {
+        let last = wave + 1 >= rollout.waves();
+        plan.changes.push(Change::Turn(if last { Turn::Succeed } else { Turn::NextWave }));
+    }
+}
+
+/// Updated hosts that are not known to be healthy: they hold every batch, bake and wave.
+fn unknown_health(environment: &Environment) -> Option<WaitingOn> {
+    let class = Class::Updated(Wellness::Unknown);
+    let count = environment.index().count_all(class);
+    let hosts: Vec<HostId> = environment.index().all(class).take(NAMED_MAX).cloned().collect();
+    (count > 0).then(|| WaitingOn::Health { more: count - hosts.len() as u32, hosts })
+}
+
+/// Open grants, of the rollout or of something before it, that must end first.
+fn open_grants(environment: &Environment, now: FleetTime) -> Option<WaitingOn> {
+    let index = environment.index();
+    let count = index.count_all(Class::Open) + index.count_all(Class::Finishing);
+    let open = index.all(Class::Open).chain(index.all(Class::Finishing));
+    let hosts: Vec<HostId> = open.take(NAMED_MAX).cloned().collect();
+    let deadline_in = index.next_deadline().map_or(Duration::ZERO, |deadline| deadline.since(now));
+    (count > 0).then(|| WaitingOn::Batch { more: count - hosts.len() as u32, open: hosts, deadline_in })
+}

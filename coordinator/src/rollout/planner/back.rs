@@ -1,0 +1,101 @@
+//! The way back: hosts that started the change return, one zone at a time, floors held, no bakes.
+#![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
+
+use houston_common::clock::FleetTime;
+use houston_common::id::Zone;
+use houston_common::rollout::{Exception, WaitingOn};
+
+use super::floors::Floors;
+use super::{CLOSED_PER_PLAN, Change, GRANTS_PER_PLAN, Grant, Plan, Turn, open_grants};
+use crate::environment::Environment;
+use crate::environment::index::{Class, Reach};
+use crate::environment::member::Lane;
+use crate::fleet::Fleet;
+use crate::rollout::Rollout;
+
+pub(super) fn take_back(
+    environment: &Environment,
+    rollout: &Rollout,
+    fleet: &Fleet,
+    now: FleetTime,
+    plan: &mut Plan,
+) {
+    if let Some(zone) = current_zone(environment, rollout) {
+        grant(environment, rollout, &zone, plan);
+    }
+    if !plan.grants.is_empty() {
+        return;
+    }
+    if let Some(waiting) = open_grants(environment, now) {
+        plan.waiting.insert(0, waiting);
+        return;
+    }
+    if !plan.waiting.is_empty() {
+        return;
+    }
+    let index = environment.index();
+    if let Some(host) = index.all(Class::ToTakeBack(Reach::Busy)).next() {
+        if let Some(elsewhere) = fleet.get(host).and_then(|entry| entry.granted_in.clone()) {
+            plan.waiting.push(WaitingOn::OtherEnvironment { host: host.clone(), environment: elsewhere });
+        }
+        return;
+    }
+    for host in index.all(Class::ToTakeBack(Reach::Away)).take(CLOSED_PER_PLAN) {
+        match fleet.get(host) {
+            Some(entry) if !entry.contact.lost => {
+                plan.changes.clear();
+                plan.waiting.push(WaitingOn::NotHeardYet);
+                return;
+            }
+            _ => plan
+                .changes
+                .push(Change::Except { host: host.clone(), exception: Exception::LostAfterSettling }),
+        }
+    }
+    if plan.changes.is_empty() {
+        plan.changes.push(Change::Turn(Turn::EndRollback));
+    }
+}
+
+/// The zone in which hosts are moving back, else the first that has some to move.
+fn current_zone(environment: &Environment, rollout: &Rollout) -> Option<Zone> {
+    let index = environment.index();
+    let known = || rollout.zones.iter();
+    let moving = known().find(|zone| index.count(zone, Class::Open) + index.count(zone, Class::Finishing) > 0);
+    let to_move = || {
+        known().find(|zone| {
+            [Reach::Down, Reach::Up].into_iter().any(|reach| index.count(zone, Class::ToTakeBack(reach)) > 0)
+        })
+    };
+    moving.or_else(to_move).cloned()
+}
+
+fn grant(environment: &Environment, rollout: &Rollout, zone: &Zone, plan: &mut Plan) {
+    let index = environment.index();
+    let moving = index.count_all(Class::Open) + index.count_all(Class::Finishing);
+    let size = rollout.policy.rollback_batch.at_most_of(rollout.hosts);
+    let room = size.saturating_sub(moving) as usize;
+    let destination = rollout.destination();
+    let mut floors = Floors::new(environment, &rollout.policy, Some(&rollout.planned));
+    let hosts = [Reach::Down, Reach::Up].into_iter().flat_map(|reach| index.hosts(zone, Class::ToTakeBack(reach)));
+    for host in hosts.take(room.min(GRANTS_PER_PLAN)) {
+        let Some(live) = environment.member(host) else { continue };
+        // A floor protects a service that stays. Taking the last of it away is bound by batches.
+        if live.counts_available()
+            && !destination.is_empty()
+            && let Err(waiting) = floors.take(zone)
+        {
+            plan.waiting.push(waiting);
+            return;
+        }
+        plan.grants.push(Grant {
+            host: host.clone(),
+            lane: Lane::Rollout(rollout.id),
+            release: destination,
+            // A rollback is never rolled back: if it fails, the host stops there.
+            way_back: destination,
+            was_down: false,
+            taking_back: true,
+        });
+    }
+}

@@ -1,0 +1,4 @@
+//! Support for the tests.
+
+#[path = "support/store.rs"]
+pub mod store;
