@@ -2,3 +2,9 @@
 
 /// Every store behaves as every other; the one on disk survives kills and damage.
 mod store_conformance;
+/// The coordinator's edge over real TLS: who gets in, what they get, and for how long.
+mod coordinator;
+/// Every error code has its line in docs/errors.md.
+mod errors_page;
+/// Who may call what: every call of the protocol, by every kind of caller.
+mod rpc_table;

@@ -2,3 +2,5 @@
 
 #[path = "support/store.rs"]
 pub mod store;
+#[path = "support/coordinator.rs"]
+pub mod coordinator;

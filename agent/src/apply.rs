@@ -28,6 +28,7 @@ pub mod machine;
 
 pub mod failure;
 pub mod health;
+pub mod watching;
 
 pub mod driver;
 pub mod journal;

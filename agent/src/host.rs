@@ -15,12 +15,15 @@ use houston_common::release::ReleaseContent;
 
 use crate::apply::deployment::{DeployedPackage, Deployment};
 
+pub mod blobs;
 pub mod cgroup;
 pub mod claims;
 pub mod dir;
 pub mod exec;
+pub mod fetch;
 pub mod hook;
 pub mod layout;
+pub mod linux;
 pub mod output;
 pub mod probe;
 pub mod process;
@@ -52,7 +55,8 @@ pub trait Host {
     /// Runs a hook to its end or until `timeout`; then nothing of it is left running.
     fn run_hook(&mut self, hook: HookStep<'_>) -> Result<(), StepError>;
 
-    /// Starts a service, also at every boot from now on. Does nothing if it runs like this already.
+    /// Starts a service, also at every boot from now on. Does nothing if it was started like this in this
+    /// boot and not stopped since: whether one that has ended runs again is its restart policy's business.
     fn start_service(&mut self, service: ServiceStep<'_>) -> Result<(), StepError>;
 
     /// Stops a service of that name, whichever release started it, and keeps it from coming back at

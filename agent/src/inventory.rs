@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use houston_common::id::{Platform, quoted};
+use houston_common::id::{HostId, Platform, quoted};
 use houston_common::report::Facts;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
@@ -23,6 +23,11 @@ pub fn facts(state: &Path) -> Facts {
         disk_bytes,
         disk_free_bytes,
     }
+}
+
+/// The machine's own name, as far as a host can have it.
+pub fn suggested_host() -> Option<HostId> {
+    System::host_name().ok()?.split('.').next()?.to_ascii_lowercase().parse().ok()
 }
 
 /// Host names and the like come from files that anybody may have written.

@@ -159,7 +159,9 @@ fn refuse_contradictions(section: Section<'_>, policy: &Policy) -> Result<(), Re
     // One of the two is in the file: the defaults do not contradict each other.
     let value = section.get("health_window").or_else(|| section.get("apply_deadline"));
     Err(match value {
-        Some(value) => value.refuse(Code::ConfigConflict, what, "shorten health_window or lengthen apply_deadline"),
+        Some(value) => {
+            value.refuse(Code::ConfigConflict, what, "shorten health_window or lengthen apply_deadline")
+        }
         None => Refusal::internal(what),
     })
 }
@@ -188,8 +190,9 @@ fn share(value: Value<'_>, least: u32) -> Result<Share, Refusal> {
 
 fn duration(value: Value<'_>, least_ms: u128) -> Result<Duration, Refusal> {
     let text = value.text_or_number()?;
-    let duration = parse_duration(text)
-        .map_err(|error| value.refuse(Code::Duration, format!("{}: {error}", value.name), "write 5s, 5m or 5h"))?;
+    let duration = parse_duration(text).map_err(|error| {
+        value.refuse(Code::Duration, format!("{}: {error}", value.name), "write 5s, 5m or 5h")
+    })?;
     if duration.as_millis() < least_ms {
         return Err(value.refuse(Code::Duration, format!("{} is 0", value.name), "write 5s, 5m or 5h"));
     }
@@ -208,7 +211,11 @@ fn word<T: Copy>(value: Value<'_>, words: &[(&str, T)]) -> Result<T, Refusal> {
 fn zone_order(value: Value<'_>) -> Result<Vec<Zone>, Refusal> {
     let items = value.texts()?;
     if items.len() > ZONE_ORDER_MAX {
-        return Err(value.refuse(Code::ConfigValue, format!("zone_order has more than {ZONE_ORDER_MAX} zones"), ""));
+        return Err(value.refuse(
+            Code::ConfigValue,
+            format!("zone_order has more than {ZONE_ORDER_MAX} zones"),
+            "",
+        ));
     }
     let mut seen = BTreeSet::new();
     let mut zones = Vec::new();

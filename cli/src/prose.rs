@@ -53,12 +53,14 @@ fn of_rollout(waiting: &WaitingOn, environment: &EnvironmentName) -> String {
             Rough(*deadline_in)
         ),
         WaitingOn::Floor { zone, available, floor, unavailable } => {
-            let place = zone.as_ref().map_or_else(|| format!("in {environment}"), |zone| format!("in zone {zone}"));
+            let place =
+                zone.as_ref().map_or_else(|| format!("in {environment}"), |zone| format!("in zone {zone}"));
             let missing = if unavailable.is_empty() {
                 "It goes on when more hosts are available.".to_owned()
             } else {
                 {
-                    let (who, is) = (hosts(unavailable, 0), if unavailable.len() == 1 { "is" } else { "are" });
+                    let (who, is) =
+                        (hosts(unavailable, 0), if unavailable.len() == 1 { "is" } else { "are" });
                     format!("It goes on when {who} {is} well again, drained no more or removed.")
                 }
             };
@@ -111,7 +113,9 @@ fn of_host(waiting: &WaitingOn, environment: &EnvironmentName) -> String {
             of_wave(current)
         ),
         WaitingOn::Queue { position: 1, batch } => {
-            format!("It is the next in its wave, where {batch} may change at once. It waits for those to settle.")
+            format!(
+                "It is the next in its wave, where {batch} may change at once. It waits for those to settle."
+            )
         }
         WaitingOn::Queue { position, batch } => format!(
             "{} hosts come before it in its wave, where {batch} may change at once. It waits for those to settle.",
@@ -179,7 +183,9 @@ pub fn cause(cause: &Cause) -> String {
         Cause::Operator { name, reason } if reason.is_empty() => format!("{name} said so"),
         Cause::Operator { name, reason } => format!("{name} said so ({reason})"),
         Cause::RollbackFailed { host } => format!("{host} could not be taken back"),
-        Cause::Law { law } => format!("the next step would have broken a law ({law}); this is a bug of Houston"),
+        Cause::Law { law } => {
+            format!("the next step would have broken a law ({law}); this is a bug of Houston")
+        }
     }
 }
 
@@ -208,6 +214,23 @@ pub const fn state(state: RolloutState) -> &'static str {
         RolloutState::RolledBack => "rolled back",
         RolloutState::Superseded => "superseded",
         RolloutState::Aborted => "aborted",
+    }
+}
+
+/// Follows a rollout's name.
+pub fn state_sentence(state: RolloutState) -> String {
+    match state {
+        RolloutState::Succeeded => "has succeeded".to_owned(),
+        RolloutState::RolledBack => "has been taken back".to_owned(),
+        RolloutState::Superseded => "gave way to another one".to_owned(),
+        RolloutState::Aborted => "was aborted".to_owned(),
+        RolloutState::Preparing
+        | RolloutState::Rolling
+        | RolloutState::Baking
+        | RolloutState::Waiting
+        | RolloutState::Paused
+        | RolloutState::Halted
+        | RolloutState::RollingBack => format!("is {}", self::state(state)),
     }
 }
 

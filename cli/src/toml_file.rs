@@ -72,14 +72,25 @@ impl<'a> Source<'a> {
             let at = error.span().unwrap_or(0..0);
             if error.message() == "duplicate key" {
                 let key = quoted(self.text.get(at.clone()).unwrap_or_default());
-                return self.refuse(Code::ConfigKey, at, format!("the key \"{key}\" is there twice"), "keep one");
+                return self.refuse(
+                    Code::ConfigKey,
+                    at,
+                    format!("the key \"{key}\" is there twice"),
+                    "keep one",
+                );
             }
             let line = quoted(self.line(&at).trim());
             self.refuse(Code::ConfigSyntax, at, format!("{}: \"{line}\"", quoted(error.message())), "")
         })
     }
 
-    pub fn refuse(self, code: Code, at: Range<usize>, what: impl Display, next: impl Into<String>) -> Refusal {
+    pub fn refuse(
+        self,
+        code: Code,
+        at: Range<usize>,
+        what: impl Display,
+        next: impl Into<String>,
+    ) -> Refusal {
         Refusal::new(code, format!("{what} at {}", self.place(&at)), next)
     }
 
@@ -157,7 +168,12 @@ impl<'a> Section<'a> {
     }
 
     fn value(self, name: &'a Spanned<toml::de::DeString<'a>>, value: &'a Spanned<DeValue<'a>>) -> Value<'a> {
-        Value { source: self.source, name: name.get_ref(), key_at: (name.span().start, name.span().end), value }
+        Value {
+            source: self.source,
+            name: name.get_ref(),
+            key_at: (name.span().start, name.span().end),
+            value,
+        }
     }
 }
 
@@ -207,14 +223,18 @@ impl<'a> Value<'a> {
             | DeValue::Boolean(_)
             | DeValue::Datetime(_)
             | DeValue::Array(_)
-            | DeValue::Table(_) => {
-                self.value.get_ref().as_str().ok_or_else(|| self.wrong_type("a text in quotes or a whole number"))
-            }
+            | DeValue::Table(_) => self
+                .value
+                .get_ref()
+                .as_str()
+                .ok_or_else(|| self.wrong_type("a text in quotes or a whole number")),
         }
     }
 
     pub fn texts(self) -> Result<Vec<Self>, Refusal> {
-        let DeValue::Array(items) = self.value.get_ref() else { return Err(self.wrong_type("a list of texts")) };
+        let DeValue::Array(items) = self.value.get_ref() else {
+            return Err(self.wrong_type("a list of texts"));
+        };
         items
             .iter()
             .map(|value| {
@@ -231,9 +251,21 @@ impl<'a> Value<'a> {
 
     /// The text as a type that can tell whether it is right.
     pub fn parsed<T: FromStr<Err: Display>>(self, code: Code) -> Result<T, Refusal> {
-        self.text()?.parse().map_err(|error: T::Err| {
-            self.refuse(code, format!("{}: {error}", quoted(self.name)), "")
-        })
+        self.text()?
+            .parse()
+            .map_err(|error: T::Err| self.refuse(code, format!("{}: {error}", quoted(self.name)), ""))
+    }
+
+    /// The same for types that refuse with a code of their own.
+    pub fn checked<T: FromStr<Err = Refusal>>(self) -> Result<T, Refusal> {
+        self.text()?.parse().map_err(|refusal: Refusal| self.refuse(refusal.code, refusal.what, refusal.next))
+    }
+
+    /// The same for the key.
+    pub fn checked_key<T: FromStr<Err = Refusal>>(self) -> Result<T, Refusal> {
+        self.name
+            .parse()
+            .map_err(|refusal: Refusal| self.refuse_key(refusal.code, refusal.what, refusal.next))
     }
 
     /// The key as a type that can tell whether it is right.

@@ -64,6 +64,8 @@ codes! {
     Name "E-NAME" Usage "A name has characters or a length that are not allowed."
     Duration "E-DURATION" Usage "A duration is not a whole number with a unit."
     Budget "E-BUDGET" Usage "A share or count of hosts is out of range."
+    ZoneTwice "E-ZONE-TWICE" Usage "A zone is named twice."
+    ZoneUnknown "E-ZONE-UNKNOWN" Usage "No host and no join token names the zone."
     BudgetAll "E-BUDGET-ALL" Refused "Under its floors, no host of the environment could ever move."
     // Files that people write.
     ConfigFile "E-CFG-FILE" Usage "A configuration file is missing, unreadable or not a plain file."
@@ -75,6 +77,7 @@ codes! {
     // State on disk.
     State "E-STATE" Failed "The state directory cannot be used."
     StateNewer "E-STATE-NEWER" Failed "The state was written by a newer version."
+    StateEnrolled "E-STATE-ENROLLED" Conflict "A host has enrolled in this state directory already."
     StateForeign "E-STATE-FOREIGN" Failed "The state belongs to another host or store."
     Locked "E-LOCKED" Conflict "Another process uses this state directory."
     Store "E-STORE" Failed "The store failed, or holds a record that cannot be read."
@@ -88,6 +91,7 @@ codes! {
     CertificateAuthority "E-CERT-CA" Refused "A certificate was issued by another authority."
     Credential "E-CREDENTIAL" Usage "A certificate or private key is missing, cannot be read, or does not fit its other half."
     Token "E-TOKEN" Refused "The join token was not accepted."
+    TokenUnknown "E-TOKEN-UNKNOWN" Usage "No such join token."
     Csr "E-CSR" Refused "The certificate request is not acceptable."
     // The protocol.
     Protocol "E-PROTO" Failed "The two programs' protocol versions do not overlap."
@@ -114,6 +118,7 @@ codes! {
     RolloutUnknown "E-ROLLOUT-UNKNOWN" Usage "No such rollout."
     OperatorUnknown "E-OPERATOR-UNKNOWN" Usage "No such operator."
     OperatorExists "E-OPERATOR-EXISTS" Conflict "An operator of this name exists."
+    LastAdmin "E-LAST-ADMIN" Refused "The last operator with the admin role everywhere cannot be revoked."
     // Rollouts.
     NoChange "E-NOOP" Done "There is nothing to do: the environment is there already."
     Conflict "E-CONFLICT" Conflict "Another rollout is active in the environment."
@@ -162,6 +167,7 @@ codes! {
     Unhealthy "E-UNHEALTHY" Failed "A release did not become healthy within its time, or turned unhealthy."
     ApplyDeadline "E-DEADLINE" Failed "An activation missed its deadline."
     Io "E-IO" Failed "The host's disk or kernel refused an operation."
+    Demo "E-DEMO" Failed "The demo did not go as it should."
     HostLost "E-LOST" Failed "The host was silent past its deadline."
     AssignmentOlder "E-ASSIGN-OLDER" Failed "A host refused an assignment older than one that it had accepted."
     AssignmentDiffers "E-ASSIGN-DIFF" Failed "A host refused an assignment that differs from the accepted one of the same number."

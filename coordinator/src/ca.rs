@@ -9,7 +9,7 @@ use houston_common::digest::Digest;
 use houston_common::error::{Code, Refusal};
 use houston_common::id::{HostId, OperatorName, quoted};
 use houston_common::identity::request::new_key;
-use houston_common::identity::{Peer, PeerCertificate, PrivateKey, Utc, certificate_fingerprint};
+use houston_common::identity::{Peer, PeerCertificate, PrivateKey, PublicKey, Utc, certificate_fingerprint};
 use houston_common::tls::ServerName;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -111,6 +111,11 @@ impl Ca {
     /// SHA-256 of the authority's certificate: what join tokens carry.
     pub fn fingerprint(&self) -> Digest {
         self.fingerprint
+    }
+
+    /// The public key of a certificate request, DER or PEM, that is signed by it. E-CSR.
+    pub fn requested_key(csr: &[u8]) -> Result<PublicKey, Refusal> {
+        csr::public_key(csr)
     }
 
     /// A certificate for the coordinator, with a new key. `names` are what clients call it by.

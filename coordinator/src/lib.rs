@@ -9,9 +9,16 @@ pub mod engine;
 pub mod environment;
 pub mod fleet;
 pub mod rollout;
+pub mod service;
 pub mod state;
 
 pub mod ca;
 pub mod files;
+pub mod join_token;
 pub mod records;
 pub mod store;
+
+pub mod config;
+pub mod grpc;
+pub mod init;
+pub mod run;

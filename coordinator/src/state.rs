@@ -301,11 +301,15 @@ impl State {
         let environments = self.environments.values();
         environments
             .filter(|environment| environment.definition.selects(&host.labels))
-            .map(|environment| match environment.member(&host.id) {
-                Some(live) => live.member.clone(),
-                None => {
-                    let active = environment.rollout.as_ref().map_or(RolloutId(0), |rollout| rollout.id);
-                    Member::new(environment.name().clone(), host.id.clone(), host.zone.clone(), active)
+            .map(|environment| {
+                let active = environment.rollout.as_ref().map_or(RolloutId(0), |rollout| rollout.id);
+                match environment.member(&host.id).map(|live| live.member.clone()) {
+                    // It comes back: to an active rollout it is one that joined later.
+                    Some(member) if member.detached => {
+                        Member { detached: false, joined: member.joined.max(active), ..member }
+                    }
+                    Some(member) => member,
+                    None => Member::new(environment.name().clone(), host.id.clone(), host.zone.clone(), active),
                 }
             })
             .collect()

@@ -13,16 +13,17 @@ use houston_common::digest::ReleaseDigest;
 use houston_common::error::{Code, Refusal};
 use houston_common::id::EnvironmentName;
 use houston_common::release::ReleaseContent;
-use houston_common::report::{EnvironmentReport, HealthReport, Phase};
+use houston_common::report::{EnvironmentReport, Phase};
 
 use super::boot_time::BootTime;
 use super::deployment::Deployment;
 use super::failure::{failure, of_refusal};
-use super::health::{CheckId, Health, ProbeRun, Watch};
+use super::health::{CheckId, Health, ProbeRun};
 use super::journal::{self, Unreadable};
 use super::machine::{Action, Event, Floor, State, Task};
 use super::steps::{Step, StepKind};
-use crate::host::{Fetch, FetchError, HookStep, Host, Record, ServiceStep, StepError};
+use super::watching::{Subject, Watching};
+use crate::host::{Fetch, HookStep, Host, Record, ServiceStep, StepError};
 
 #[cfg(test)]
 mod tests;
@@ -61,14 +62,16 @@ pub enum NotTaken {
 pub struct Driver<H> {
     environment: EnvironmentName,
     host: H,
-    /// Durable.
+    /// Durable, once `is_recorded`.
     state: State,
+    /// Whether the journal holds the state. Only at the start it may not; no floor is written before.
+    is_recorded: bool,
     /// What the last effect came to; not durable yet.
     pending: Option<Event>,
-    /// Services that should run and have not been looked after since the agent started.
-    to_start: Vec<Step>,
-    watch: Option<Watch>,
-    watches: u64,
+    /// Whether the agent has just started, and has not yet seen to what should run. Nothing is probed
+    /// before: what a reboot has stopped is not unhealthy, it is stopped.
+    is_new: bool,
+    watching: Watching,
     /// What `current` was found to name when it was last looked at.
     measured: Option<ReleaseDigest>,
     /// The journal cannot be written, so nothing may be done.
@@ -93,6 +96,7 @@ impl<H: Host> Driver<H> {
             },
             None => (None, floor.is_some()),
         };
+        let is_recorded = state.is_some();
         let current = measured.as_ref().map_or_else(|_| Deployment::nothing(), Clone::clone);
         let link = current.link();
         let state = match state {
@@ -106,11 +110,11 @@ impl<H: Host> Driver<H> {
         Ok(Self {
             environment,
             host,
-            to_start: Vec::new(),
+            is_new: true,
             state,
+            is_recorded,
             pending: Some(Event::Loaded),
-            watch: None,
-            watches: 0,
+            watching: Watching::default(),
             measured: link,
             blocked: None,
         })
@@ -136,18 +140,17 @@ impl<H: Host> Driver<H> {
 
     /// The probes to perform now, on any thread. Hand each result to [`Driver::observe`].
     pub fn probes(&mut self, now: BootTime) -> Vec<ProbeRun> {
-        self.watch.as_mut().map(|watch| watch.due(now)).unwrap_or_default()
+        self.watching.due(now)
     }
 
     /// What a probe saw: `Err` in words if it failed, was late or made no sense.
     pub fn observe(&mut self, id: CheckId, result: Result<(), String>, now: BootTime) {
-        if let Some(watch) = &mut self.watch {
-            watch.observe(id, result, now);
-        }
+        self.watching.observe(id, result, now);
     }
 
-    /// Does at most one thing. `may_begin` says whether the environment may activate now: at most one of
-    /// a host does at a time. What it was doing it goes on with in any case.
+    /// Does at most one thing. To be called whenever something has come in. `may_begin` says whether the
+    /// environment may activate now: at most one of a host does at a time. What it was doing it goes on with
+    /// in any case.
     pub fn step(&mut self, now: BootTime, may_begin: bool) -> Wait {
         match self.try_step(now, may_begin) {
             Ok(wait) => {
@@ -170,13 +173,18 @@ impl<H: Host> Driver<H> {
             stamp: self.state.stamp,
             phase,
             running: self.measured,
-            health: self.watch.as_ref().map_or(HealthReport::Unknown, |watch| watch.health(now).report(now)),
+            health: self.watching.report(now),
             failure: self.blocked.as_ref().map(|refusal| of_refusal(refusal, phase)).or(failure),
         }
     }
 
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// For whoever probes while the driver is busy.
+    pub fn watching(&self) -> Watching {
+        self.watching.clone()
     }
 
     pub fn host(&mut self) -> &mut H {
@@ -189,17 +197,20 @@ impl<H: Host> Driver<H> {
     }
 
     fn try_step(&mut self, now: BootTime, may_begin: bool) -> Result<Wait, Refusal> {
-        self.take_pending(now)?;
+        // One thing at a time: whoever steps can tell what a step has led to before the next one blocks.
+        if self.pending.is_some() {
+            return self.take_pending(now).map(|()| Wait::No);
+        }
+        if std::mem::take(&mut self.is_new) {
+            self.start_what_should_run();
+            self.watch_what_runs(now);
+            return Ok(Wait::No);
+        }
         if self.state.is_proving() {
             let event = self.health_event(now);
             self.take(event, now)?;
         }
         self.take(Event::TimePassed, now)?;
-        for step in std::mem::take(&mut self.to_start) {
-            if let Err(error) = perform_step(&mut self.host, &step, Duration::ZERO) {
-                tracing::warn!(environment = %self.environment, package = %step.package.file.name, "{error}");
-            }
-        }
         match self.state.action() {
             Action::Wait => Ok(self.wait()),
             Action::Begin if !may_begin => Ok(self.wait()),
@@ -213,12 +224,11 @@ impl<H: Host> Driver<H> {
 
     /// Probes have their own time: it counts here only where health decides what comes next.
     fn wait(&self) -> Wait {
-        let probe = self.watch.as_ref().and_then(Watch::next_probe);
-        BootTime::earliest(self.state.deadline(), probe).map_or(Wait::Event, Wait::Until)
+        BootTime::earliest(self.state.deadline(), self.watching.next_probe()).map_or(Wait::Event, Wait::Until)
     }
 
     fn health_event(&mut self, now: BootTime) -> Event {
-        let health = self.watch.as_ref().map_or(Health::Unknown, |watch| watch.health(now));
+        let health = self.watching.health(now);
         let log_tail = match &health {
             Health::Unhealthy { package, service, .. } => self.host.log_tail(package, service),
             Health::Unknown | Health::Healthy { .. } | Health::Late { .. } => String::new(),
@@ -228,13 +238,18 @@ impl<H: Host> Driver<H> {
 
     fn take_pending(&mut self, now: BootTime) -> Result<(), Refusal> {
         let Some(event) = self.pending.clone() else { return Ok(()) };
-        let is_start = event == Event::Loaded;
         self.take(event, now)?;
         self.pending = None;
-        if is_start {
-            self.to_start = self.state.should_run();
-        }
         Ok(())
+    }
+
+    /// Nothing else may do so after a reboot. What does not start is for its health to tell.
+    fn start_what_should_run(&mut self) {
+        for step in self.state.should_run() {
+            if let Err(error) = perform_step(&mut self.host, &step, Duration::ZERO) {
+                tracing::warn!(environment = %self.environment, package = %step.package.file.name, "{error}");
+            }
+        }
     }
 
     /// Takes an event of our own. That it is refused would be a bug; the state then stays as it is.
@@ -250,7 +265,7 @@ impl<H: Host> Driver<H> {
 
     /// Makes a state durable, and then ours. The floor comes first: it is the promise not to go back.
     fn adopt(&mut self, next: State, now: BootTime) -> Result<(), Refusal> {
-        if next != self.state {
+        if next != self.state || !self.is_recorded {
             if let Some(floor) = next.floor.filter(|floor| self.state.floor != Some(*floor)) {
                 self.host.write_record(Record::Floor, &journal::write_floor(&floor)?)?;
             }
@@ -260,19 +275,21 @@ impl<H: Host> Driver<H> {
                 tracing::info!(environment = %self.environment, ?phase, failure = ?failure.map(|f| f.message));
             }
             self.state = next;
+            self.is_recorded = true;
         }
         self.watch_what_runs(now);
         Ok(())
     }
 
-    /// A new watch begins whenever something else runs, and after every stop in between.
     fn watch_what_runs(&mut self, now: BootTime) {
-        let wanted = self.state.watched();
-        if self.watch.as_ref().map(|watch| &watch.deployment) == wanted {
-            return;
-        }
-        self.watches += 1;
-        self.watch = wanted.map(|deployment| Watch::new(self.watches, Arc::clone(deployment), now));
+        let is_whole = self.measured == self.state.running.current.link();
+        let subject = match self.state.watched() {
+            _ if self.is_new => Subject::Nothing,
+            Some(deployment) => Subject::Services(deployment),
+            None if self.state.is_activating() || !is_whole => Subject::Nothing,
+            None => Subject::Quiet,
+        };
+        self.watching.turn_to(subject, now);
     }
 
     /// Performs an action; what it came to, or nothing if it is not done yet.
@@ -313,7 +330,8 @@ impl<H: Host> Driver<H> {
     }
 
     fn lay_out(&mut self, release: &ReleaseContent, way_back: &ReleaseContent) -> Event {
-        let laid_out = self.host.lay_out(release).and_then(|target| Ok((target, self.host.lay_out(way_back)?)));
+        let laid_out =
+            self.host.lay_out(release).and_then(|target| Ok((target, self.host.lay_out(way_back)?)));
         match laid_out {
             Ok((target, way_back)) => {
                 let from = match self.host.measure() {

@@ -110,7 +110,9 @@ impl Watch {
                 let declared = match &service.health {
                     DeclaredHealth::Checks(list) => list
                         .iter()
-                        .map(|check| (ProbeKind::Declared(check.probe.clone()), Judge::new(Pace::of(check), started)))
+                        .map(|check| {
+                            (ProbeKind::Declared(check.probe.clone()), Judge::new(Pace::of(check), started))
+                        })
                         .collect(),
                     DeclaredHealth::ProcessOnly => {
                         vec![(ProbeKind::ProcessRuns, Judge::new(PROCESS_PACE, started))]
@@ -286,7 +288,8 @@ impl Judge {
 
     /// Silent for as long as enough failures to make it unhealthy would have taken.
     fn is_late(&self, now: BootTime) -> bool {
-        let allowed = (self.pace.interval + self.pace.timeout).saturating_mul(self.pace.unhealthy_after) + LATE_SLACK;
+        let allowed =
+            (self.pace.interval + self.pace.timeout).saturating_mul(self.pace.unhealthy_after) + LATE_SLACK;
         now.since(self.heard).is_none_or(|silent| silent > allowed)
     }
 }

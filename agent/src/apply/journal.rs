@@ -1,6 +1,7 @@
 //! The machine's state on disk: two records, each one file that is replaced whole.
 //!
-//! A record is one line that says what follows, `houston-journal 1 <sha-256 of the rest>`, and then JSON.
+//! A record is one line that says what follows, `houston-journal 1 <sha-256>`, and then JSON. The checksum
+//! is over the first two words, a newline and the JSON.
 //! A higher number is a later format, which is converted forward when read; a number above ours was
 //! written by a newer agent, and nothing is done to it. Anything else that cannot be read is damage.
 //!
@@ -14,7 +15,7 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use houston_common::digest::Digest;
+use houston_common::digest::{Digest, Hasher};
 use houston_common::error::{Code, Refusal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,8 +35,9 @@ const VERSION: u32 = 1;
 /// A state names at most a handful of releases of 64 packages of a few KiB.
 const RECORD_BYTES_MAX: u64 = 32 << 20;
 
-/// Freed when the disk is full, so that an activation under way can still be recorded. A journal of a
-/// usual release set is a tenth of it.
+/// Freed when the disk is full, so that an activation under way can still be recorded: six times the
+/// journal of a release of two packages, which is 10 KB. A very large set's may not fit; then nothing is
+/// done until there is room.
 const RESERVE_BYTES: usize = 64 << 10;
 const RESERVE: &str = "reserve";
 
@@ -70,9 +72,18 @@ pub fn read_floor(bytes: &[u8]) -> Result<Floor, Unreadable> {
 fn encode(record: Record, value: &impl Serialize) -> Result<Vec<u8>, Refusal> {
     let body = serde_json::to_vec(value)
         .map_err(|e| Refusal::internal(format!("the {} cannot be written as JSON: {e}", record.name())))?;
-    let mut bytes = format!("houston-{} {VERSION} {}\n", record.name(), Digest::of(&body)).into_bytes();
+    let kind = format!("houston-{}", record.name());
+    let mut bytes = format!("{kind} {VERSION} {}\n", checksum(&kind, VERSION, &body)).into_bytes();
     bytes.extend(body);
     Ok(bytes)
+}
+
+/// Covers the version, so that damage to it is not taken for a newer agent's record.
+fn checksum(kind: &str, version: u32, body: &[u8]) -> Digest {
+    let mut hasher = Hasher::default();
+    hasher.update(format!("{kind} {version}\n").as_bytes());
+    hasher.update(body);
+    hasher.finish()
 }
 
 fn decode<T: DeserializeOwned>(record: Record, bytes: &[u8]) -> Result<T, Unreadable> {
@@ -81,18 +92,20 @@ fn decode<T: DeserializeOwned>(record: Record, bytes: &[u8]) -> Result<T, Unread
     let (header, body) = (&bytes[..end], &bytes[end + 1..]);
     let header = std::str::from_utf8(header).map_err(|_| damaged("its first line is not text"))?;
     let words: Vec<&str> = header.split(' ').collect();
-    let [kind, version, checksum] = words[..] else { return Err(damaged("its first line has not three words")) };
+    let [kind, version, written] = words[..] else {
+        return Err(damaged("its first line has not three words"));
+    };
     if kind.strip_prefix("houston-") != Some(record.name()) {
         return Err(damaged("its first line names another kind of record"));
     }
     let version = version.parse().map_err(|_| damaged("its version is no number"))?;
-    if Digest::of(body).to_string() != checksum {
+    if checksum(kind, version, body).to_string() != written {
         return Err(damaged("its checksum is not that of its contents"));
     }
     match version {
         VERSION => serde_json::from_slice(body).map_err(|e| Unreadable::Damaged(e.to_string())),
-        1.. => Err(Unreadable::Newer(version)),
-        0 => Err(damaged("there is no version 0")),
+        newer if newer > VERSION => Err(Unreadable::Newer(newer)),
+        _ => Err(damaged("there is no such version")),
     }
 }
 
@@ -158,7 +171,9 @@ impl RecordFiles {
         let written = match write() {
             Err(e) if is_full(&e) => {
                 match std::fs::remove_file(self.directory.join(RESERVE)) {
-                    Ok(()) => tracing::warn!(directory = %self.directory.display(), "the disk is full: using the reserve"),
+                    Ok(()) => {
+                        tracing::warn!(directory = %self.directory.display(), "the disk is full: using the reserve")
+                    }
                     Err(_) => return Err(e),
                 }
                 write()
@@ -177,9 +192,8 @@ impl RecordFiles {
             return;
         }
         // Written, not only allocated: a file system that compresses or makes holes would keep nothing.
-        let noise: Vec<u8> = (0..RESERVE_BYTES / 32)
-            .flat_map(|n| *Digest::of(&n.to_le_bytes()).as_bytes())
-            .collect();
+        let noise: Vec<u8> =
+            (0..RESERVE_BYTES / 32).flat_map(|n| *Digest::of(&n.to_le_bytes()).as_bytes()).collect();
         if let Err(e) = write_new(&temporary, &noise).and_then(|()| std::fs::rename(&temporary, &reserve)) {
             let _ = std::fs::remove_file(&temporary);
             tracing::warn!(directory = %self.directory.display(), "no reserve for the journal: {e}");

@@ -14,25 +14,27 @@
 //! - A release without services has nothing to prove, and none of its waits for a health window.
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use houston_common::assignment::{Assignment, Order, Stamp, Terms};
 use houston_common::digest::{Digest, ReleaseDigest};
-use houston_common::error::{Code, Refusal};
-use houston_common::id::{Epoch, Generation, PackageName, StoreId};
-use houston_common::release::ReleaseContent;
-use houston_common::report::{Failure, Phase};
+use houston_common::id::PackageName;
+use houston_common::report::Failure;
 
 use super::boot_time::{BootTime, Timer};
 use super::deployment::Deployment;
-use super::health::Health;
-use super::steps::{self, Change, Step};
-use crate::host::{FetchError, Keep, StepError};
+use super::steps::Change;
+use retry::Tries;
 
+mod activate;
+mod event;
+mod prepare;
 pub mod retry;
 mod transition;
+mod view;
+
+pub use event::{Action, Event, Refused};
 
 #[cfg(test)]
 mod laws;
@@ -40,8 +42,6 @@ mod laws;
 pub(super) mod samples;
 #[cfg(test)]
 mod tests;
-
-use retry::Tries;
 
 /// How long an ended activation waits to be told to the coordinator before a newer assignment, which has
 /// come meanwhile, takes its place. Two holds of a check-in: longer means that nobody listens.
@@ -96,6 +96,7 @@ pub struct Prepared {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each environment")]
 pub enum At {
     Idle {
         /// Why the prepare was given up.
@@ -182,106 +183,6 @@ pub enum Outcome {
     Failed { cause: Failure },
 }
 
-/// What has happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The agent has started and found this state.
-    Loaded,
-    /// A check-in brought an assignment.
-    Assigned(Task),
-    /// Nothing else: time has passed.
-    TimePassed,
-    Fetched,
-    /// `random` is any number, for jitter.
-    FetchFailed { error: FetchError, random: u64 },
-    /// `from` is what `current` names, absent if it could not be measured.
-    LaidOut { target: Arc<Deployment>, way_back: Arc<Deployment>, from: Option<Arc<Deployment>> },
-    LayOutFailed { refusal: Refusal, random: u64 },
-    /// The host may begin to activate.
-    Begun,
-    StepDone,
-    StepFailed(StepError),
-    /// What `current` names now, recomputed from disk.
-    Switched { running: Option<ReleaseDigest> },
-    SwitchFailed(Refusal),
-    /// `log_tail`: the last output of the service that is unhealthy.
-    HealthSeen { health: Health, log_tail: String },
-    /// The coordinator has answered a report of this state.
-    Reported,
-    Collected,
-}
-
-impl Event {
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Loaded => "Loaded",
-            Self::Assigned(_) => "Assigned",
-            Self::TimePassed => "TimePassed",
-            Self::Fetched => "Fetched",
-            Self::FetchFailed { .. } => "FetchFailed",
-            Self::LaidOut { .. } => "LaidOut",
-            Self::LayOutFailed { .. } => "LayOutFailed",
-            Self::Begun => "Begun",
-            Self::StepDone => "StepDone",
-            Self::StepFailed(_) => "StepFailed",
-            Self::Switched { .. } => "Switched",
-            Self::SwitchFailed(_) => "SwitchFailed",
-            Self::HealthSeen { .. } => "HealthSeen",
-            Self::Reported => "Reported",
-            Self::Collected => "Collected",
-        }
-    }
-}
-
-/// What to do now. Doing it twice is harmless.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Nothing, until an event or the deadline.
-    Wait,
-    /// Fetch what is missing of both.
-    Fetch { release: ReleaseContent, way_back: ReleaseContent },
-    /// Lay both out, and measure what is current.
-    LayOut { release: ReleaseContent, way_back: ReleaseContent },
-    /// Say `Begun` if no other environment of the host is activating. Nothing is disturbed before.
-    Begin,
-    Run(Step),
-    Switch { to: Option<ReleaseDigest> },
-    Collect(Keep),
-}
-
-/// Why an event is refused; the state stays as it is.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    #[error("assignment {} is older than {}, which was accepted before", Numbers(.offered), Numbers(.floor))]
-    Older { offered: (Epoch, Generation), floor: (Epoch, Generation) },
-    #[error("assignment {} differs from the one of the same number that was accepted before", Numbers(.0))]
-    Different((Epoch, Generation)),
-    #[error("an assignment of store {offered} came to a host of store {floor}")]
-    ForeignStore { offered: StoreId, floor: StoreId },
-    #[error("{event} cannot happen in {phase:?}")]
-    Unexpected { phase: Phase, event: &'static str },
-}
-
-struct Numbers<'a>(&'a (Epoch, Generation));
-
-impl fmt::Display for Numbers<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.0.0, self.0.1)
-    }
-}
-
-impl From<Refused> for Refusal {
-    fn from(refused: Refused) -> Self {
-        let (code, next) = match &refused {
-            Refused::Older { .. } => (Code::AssignmentOlder, "if the store was restored, run adopt"),
-            Refused::Different(_) => (Code::AssignmentDiffers, "if the store was restored, run adopt"),
-            Refused::ForeignStore { .. } => (Code::StateForeign, "enroll the host anew to move it"),
-            Refused::Unexpected { .. } => (Code::Internal, "please report it with the agent's log"),
-        };
-        Self::new(code, refused.to_string(), next)
-    }
-}
-
 impl State {
     /// A host that was never given anything in this environment, and runs `current`.
     pub fn new(current: Arc<Deployment>) -> Self {
@@ -328,7 +229,11 @@ impl State {
                 Action::LayOut { release, way_back }
             }
             At::Ready { prepared, is_void } => {
-                if prepared.task.terms().is_some() && !is_void { Action::Begin } else { Action::Wait }
+                if prepared.task.terms().is_some() && !is_void {
+                    Action::Begin
+                } else {
+                    Action::Wait
+                }
             }
             At::Checking { .. } => self.step().map_or(Action::Wait, Action::Run),
             At::Activating(course) => match (course.leg, self.step()) {
@@ -367,125 +272,6 @@ impl State {
             }
             At::Ended(ended) => self.next.as_ref().map(|_| ended.since.plus(TELL_WAIT)),
         }
-    }
-
-    /// The step that is under way, where the state is one of steps.
-    pub fn step(&self) -> Option<Step> {
-        match &self.at {
-            At::Checking { prepared, next } => steps::check(&prepared.target).into_iter().nth(*next),
-            At::Activating(course) => {
-                let change = course.change(&self.running);
-                match course.leg {
-                    Leg::Stopping { next } => change.stop().into_iter().nth(next),
-                    Leg::Starting { next } => change.start().into_iter().nth(next),
-                    Leg::Resuming { next } => change.resume().into_iter().nth(next),
-                    Leg::Switching | Leg::Proving { .. } => None,
-                }
-            }
-            At::Ended(ended) => {
-                let package = ended.cleanup.first()?;
-                steps::cleanup(&self.running.current, package)
-            }
-            At::Idle { .. } | At::Fetching { .. } | At::LayingOut { .. } | At::Ready { .. } => None,
-        }
-    }
-
-    /// What is left to the activation; absent outside of one.
-    pub fn time_left(&self, now: BootTime) -> Option<Duration> {
-        if let At::Activating(course) = &self.at { Some(course.deadline.left(now)) } else { None }
-    }
-
-    /// Whether the host is disturbed or about to be, past the point of no return.
-    pub fn is_activating(&self) -> bool {
-        matches!(self.at, At::Activating(_))
-    }
-
-    /// Whether health decides what comes next.
-    pub fn is_proving(&self) -> bool {
-        matches!(self.at, At::Activating(Course { leg: Leg::Proving { .. }, .. }))
-    }
-
-    /// What must be well now, if anything is meant to run as a whole.
-    pub fn watched(&self) -> Option<&Arc<Deployment>> {
-        let deployment = match &self.at {
-            At::Activating(course) => match course.leg {
-                Leg::Proving { .. } | Leg::Resuming { .. } => course.destination(),
-                Leg::Stopping { .. } | Leg::Switching | Leg::Starting { .. } => return None,
-            },
-            At::Idle { .. }
-            | At::Fetching { .. }
-            | At::LayingOut { .. }
-            | At::Checking { .. }
-            | At::Ready { .. }
-            | At::Ended(_) => &self.running.current,
-        };
-        deployment.has_services().then_some(deployment)
-    }
-
-    /// The starts of all services that should run now. To be repeated when the agent starts: after a
-    /// reboot nothing else may start them. No hook is among them.
-    pub fn should_run(&self) -> Vec<Step> {
-        let At::Activating(course) = &self.at else { return steps::start_all(&self.running.current) };
-        let change = course.change(&self.running);
-        match course.leg {
-            Leg::Stopping { .. } | Leg::Switching => change.left_alone(),
-            Leg::Starting { next } => {
-                let started = change.start().into_iter().take(next).filter(|step| !step.is_hook());
-                change.left_alone().into_iter().chain(started).collect()
-            }
-            Leg::Proving { .. } | Leg::Resuming { .. } => steps::start_all(&change.to),
-        }
-    }
-
-    /// What must stay on the host.
-    pub fn keep(&self) -> Keep {
-        let mut keep = Keep::default();
-        keep.releases.extend(self.running.all().iter().map(|deployment| deployment.release));
-        let mut tasks: Vec<&Task> = self.next.iter().collect();
-        match &self.at {
-            At::Fetching { task, .. } | At::LayingOut { task, .. } => tasks.push(task),
-            At::Checking { prepared, .. } | At::Ready { prepared, .. } => tasks.push(&prepared.task),
-            At::Activating(course) => tasks.push(&course.prepared.task),
-            At::Ended(ended) => keep.releases.push(ended.way_back),
-            At::Idle { .. } => {}
-        }
-        for task in tasks {
-            keep.contents.extend([task.assignment.release.clone(), task.assignment.way_back.clone()]);
-        }
-        keep
-    }
-
-    pub fn phase(&self) -> Phase {
-        match &self.at {
-            At::Idle { .. } => Phase::Idle,
-            At::Fetching { .. } => Phase::Fetching,
-            At::LayingOut { .. } | At::Checking { .. } => Phase::LayingOut,
-            At::Ready { .. } => Phase::Ready,
-            At::Activating(Course { revert: Some(_), .. }) => Phase::Reverting,
-            At::Activating(course) => course.leg.phase(),
-            At::Ended(ended) => match ended.outcome {
-                Outcome::Settled => Phase::Settled,
-                Outcome::Reverted { .. } => Phase::Reverted,
-                Outcome::Failed { .. } => Phase::Failed,
-            },
-        }
-    }
-
-    /// What the coordinator is told: the phase that the assignment of [`State::stamp`] is in, and the one
-    /// failure that matters. With a phase that has not gone wrong, the failure is a warning.
-    pub fn report(&self) -> (Phase, Option<Failure>) {
-        let failure = match &self.at {
-            At::Idle { failure } | At::Fetching { failure, .. } => failure.as_ref(),
-            At::LayingOut { .. } | At::Checking { .. } | At::Ready { .. } => None,
-            At::Activating(course) => {
-                course.revert.as_ref().map(|revert| &revert.cause).or(course.warning.as_ref())
-            }
-            At::Ended(ended) => match &ended.outcome {
-                Outcome::Settled => ended.warning.as_ref(),
-                Outcome::Reverted { cause } | Outcome::Failed { cause } => Some(cause),
-            },
-        };
-        (self.phase(), failure.cloned())
     }
 }
 
@@ -529,17 +315,6 @@ impl Running {
             all.push(Arc::clone(deployment));
         }
         all
-    }
-}
-
-impl Leg {
-    const fn phase(self) -> Phase {
-        match self {
-            Self::Stopping { .. } => Phase::Stopping,
-            Self::Switching => Phase::Switching,
-            Self::Starting { .. } => Phase::Starting,
-            Self::Proving { .. } | Self::Resuming { .. } => Phase::Proving,
-        }
     }
 }
 

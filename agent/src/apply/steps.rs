@@ -129,7 +129,9 @@ impl Change {
 
     /// The steps after `Proving`.
     pub fn resume(&self) -> Vec<Step> {
-        self.touched_packages().filter_map(|package| hook_step(&self.to, package, HookPhase::Resume)).collect()
+        self.touched_packages()
+            .filter_map(|package| hook_step(&self.to, package, HookPhase::Resume))
+            .collect()
     }
 
     /// Packages that have a `cleanup` hook to run.

@@ -33,7 +33,9 @@ impl Cgroups {
             Some(base)
         });
         if base.is_none() {
-            tracing::info!("no control group (version 2) can be made here; processes are followed by session");
+            tracing::info!(
+                "no control group (version 2) can be made here; processes are followed by session"
+            );
         }
         Self { base }
     }

@@ -64,7 +64,8 @@ impl Claims {
                 Some(owner) if owner == *environment => {}
                 Some(owner) => {
                     let what = format!("{claim} belongs to the environment \"{owner}\" on this host");
-                    let next = "give the service another name or port, or take the host out of one of the two";
+                    let next =
+                        "give the service another name or port, or take the host out of one of the two";
                     return Err(Refusal::new(Code::ServiceOwned, what, next));
                 }
                 None => free.push(claim),
@@ -110,7 +111,8 @@ mod tests {
     fn a_claim_is_one_environments_until_it_is_given_up() {
         let temp = tempfile::tempdir().unwrap();
         let claims = Claims::open(&Dir::open(temp.path()).unwrap()).unwrap();
-        let (prod, test): (EnvironmentName, EnvironmentName) = ("prod".parse().unwrap(), "test".parse().unwrap());
+        let (prod, test): (EnvironmentName, EnvironmentName) =
+            ("prod".parse().unwrap(), "test".parse().unwrap());
         let set = |ports: &[u16]| ports.iter().map(|port| Claim::Port(*port)).collect::<BTreeSet<_>>();
         claims.take(&prod, &set(&[80, 81])).unwrap();
         claims.take(&prod, &set(&[80, 81])).unwrap();

@@ -51,7 +51,8 @@ impl Dir {
 
     /// Opens a plain file for reading; anything else is `InvalidInput`, and a FIFO does not block.
     pub fn file(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
-        let file = File::from(self.open_at(name.as_ref(), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?);
+        let file =
+            File::from(self.open_at(name.as_ref(), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?);
         if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
     }
 
@@ -206,7 +207,11 @@ pub fn refused(doing: impl std::fmt::Display, error: &io::Error) -> Refusal {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Refusal::new(Code::DiskSpace, format!("{doing}: {error}"), "free space on the host's disk")
         }
-        _ => Refusal::new(Code::Io, format!("{doing}: {error}"), "look at the host's kernel log and permissions"),
+        _ => Refusal::new(
+            Code::Io,
+            format!("{doing}: {error}"),
+            "look at the host's kernel log and permissions",
+        ),
     }
 }
 

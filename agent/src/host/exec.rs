@@ -8,16 +8,18 @@
 //! program's output goes, both of its streams. Settings travel in the environment, which the parent
 //! sets to exactly the allow-list; no argument carries anything.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, BufRead as _, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, ExitCode, Stdio};
 
 use houston_common::error::{Code, Refusal};
 use houston_common::id::quoted;
 use houston_common::package::{Command, Limits};
+use nix::sys::signal::SigSet;
 use nix::unistd::User;
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
@@ -161,12 +163,14 @@ pub(super) fn resolve(command: &Command, tree: &Path) -> Result<PathBuf, Refusal
     if command.program.contains('/') || inside.exists() {
         return Ok(inside);
     }
-    PATH.split(':').map(|directory| Path::new(directory).join(program)).find(|path| path.is_file()).ok_or_else(
-        || {
-            let what = format!("the program \"{}\" is neither in the tree nor in {PATH}", quoted(&command.program));
+    PATH.split(':')
+        .map(|directory| Path::new(directory).join(program))
+        .find(|path| path.is_file())
+        .ok_or_else(|| {
+            let what =
+                format!("the program \"{}\" is neither in the tree nor in {PATH}", quoted(&command.program));
             Refusal::new(Code::HookExec, what, "name a program that the package has")
-        },
-    )
+        })
 }
 
 /// A user of this host; `E-HOOK-USER` if there is none of that name.
@@ -218,13 +222,24 @@ fn become_program(spec: &Spec, answer: &File) -> NotExecuted {
     if let Err(words) = make_clean(spec, answer) {
         return NotExecuted { not_executed: words, exit: EXIT_NOT_EXECUTABLE };
     }
-    // Empties the signal mask and restores SIGPIPE.
-    let error = Process::new(&spec.program).args(&spec.arguments).exec();
+    let error = execute(spec);
     let exit = match error.kind() {
         io::ErrorKind::NotFound => EXIT_NOT_FOUND,
         _ => EXIT_NOT_EXECUTABLE,
     };
     NotExecuted { not_executed: cause::of(&spec.program, &error), exit }
+}
+
+/// Not by the standard library, which hands to a shell whatever the kernel does not know how to run.
+fn execute(spec: &Spec) -> io::Error {
+    let program = spec.program.as_os_str().as_bytes();
+    let words = [program].into_iter().chain(spec.arguments.iter().map(String::as_bytes)).map(CString::new);
+    match (CString::new(program), words.collect::<Result<Vec<CString>, _>>()) {
+        (Ok(program), Ok(words)) => match nix::unistd::execv(&program, &words) {
+            Err(error) => error.into(),
+        },
+        _ => io::ErrorKind::InvalidInput.into(),
+    }
 }
 
 /// Session, umask, limits, user, directory, streams, signals and descriptors, in this order: limits
@@ -242,8 +257,10 @@ fn make_clean(spec: &Spec, answer: &File) -> Result<(), String> {
     std::env::set_current_dir(&spec.directory).map_err(failed("enter the package's directory"))?;
     let null = File::open("/dev/null").map_err(failed("open /dev/null"))?;
     nix::unistd::dup2_stdin(&null).map_err(failed("exchange standard input"))?;
+    drop(null);
     nix::unistd::dup2_stdout(io::stderr()).map_err(failed("exchange standard output"))?;
     restore_signals().map_err(failed("restore signals"))?;
+    SigSet::empty().thread_set_mask().map_err(failed("empty the signal mask"))?;
     close_all_but(answer.as_raw_fd()).map_err(failed("close what was inherited"))
 }
 
@@ -253,7 +270,7 @@ fn become_user(name: &str) -> Result<(), String> {
         return Ok(());
     }
     let drop = || {
-        let login = std::ffi::CString::new(name).map_err(|_| nix::errno::Errno::EINVAL)?;
+        let login = CString::new(name).map_err(|_| nix::errno::Errno::EINVAL)?;
         nix::unistd::initgroups(&login, user.gid)?;
         nix::unistd::setgid(user.gid)?;
         nix::unistd::setuid(user.uid)
@@ -261,14 +278,14 @@ fn become_user(name: &str) -> Result<(), String> {
     drop().map_err(|error| format!("cannot become the user \"{}\": {}", quoted(name), error.desc()))
 }
 
-/// Signals that an ancestor ignored would be ignored by the program too. One that has a handler is
-/// reset by exec, and a handler can be set without unsafe code. SIGPIPE is reset by the standard library.
+/// Signals that an ancestor ignored, or that the Rust runtime ignores (SIGPIPE), would be ignored by
+/// the program too. One that has a handler is reset by exec, and a handler can be set without unsafe code.
 pub(super) fn restore_signals() -> io::Result<()> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0");
     let mask = u64::from_str_radix(mask.trim(), 16).unwrap_or(0);
     // Those that no handler may be set for are not among the ones that one ignores.
-    const FORBIDDEN: [i32; 6] = [4, 8, 9, 11, 13, 19];
+    const FORBIDDEN: [i32; 5] = [4, 8, 9, 11, 19];
     let ignored: Vec<i32> =
         (1..=31).filter(|n| mask & (1 << (n - 1)) != 0 && !FORBIDDEN.contains(n)).collect();
     if ignored.is_empty() {
@@ -283,7 +300,7 @@ pub(super) fn restore_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// Closes every descriptor but the standard streams and one.
+/// Closes every descriptor but the standard streams and one. Whoever calls it owns no other.
 fn close_all_but(spared: RawFd) -> io::Result<()> {
     let numbers: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())

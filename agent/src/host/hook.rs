@@ -69,7 +69,9 @@ pub enum HookOutcome {
     /// As in `SIGSEGV`.
     Signal(String),
     /// It ran out of time; so many processes were ended.
-    TimedOut { killed: usize },
+    TimedOut {
+        killed: usize,
+    },
     /// Why, in a sentence.
     NotExecutable(String),
 }
@@ -181,7 +183,8 @@ fn read_until_end(
             Err(nix::errno::Errno::EINTR) => continue,
             polled => polled?,
         };
-        let (is_over, readable) = (fds[0].any() == Some(true), fds.get(1).and_then(PollFd::any) == Some(true));
+        let (is_over, readable) =
+            (fds[0].any() == Some(true), fds.get(1).and_then(PollFd::any) == Some(true));
         if is_over {
             let mut drained = 0;
             while open && drained < DRAIN_BYTES_MAX {
@@ -199,13 +202,19 @@ fn read_until_end(
 }
 
 /// Bytes read, 0 at the end, absent if there is nothing now.
-fn read_some(reader: &mut io::PipeReader, buffer: &mut [u8], output: &mut Output) -> io::Result<Option<usize>> {
+fn read_some(
+    reader: &mut io::PipeReader,
+    buffer: &mut [u8],
+    output: &mut Output,
+) -> io::Result<Option<usize>> {
     match reader.read(buffer) {
         Ok(read) => {
             output.push(&buffer[..read]);
             Ok(Some(read))
         }
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -1,14 +1,14 @@
 //! Runs one probe with a deadline. What a result means for the host's health, thresholds and windows
 //! included, is judged elsewhere.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Empty};
 use houston_common::clock::Exact;
 use houston_common::id::quoted;
 use houston_common::package::Probe;
+use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
@@ -45,19 +45,18 @@ pub struct ProbeContext {
     pub user: Option<String>,
     pub tree: PathBuf,
     pub variables: Variables,
+    /// Where the host's services listen.
+    pub address: IpAddr,
 }
 
-/// Probes once, on the loopback address. Ends within `timeout`, a command within two seconds more.
+/// Probes once, at the host's own address. Ends within `timeout`, a command within two seconds more.
 /// Whatever is not a pass is a failure.
 pub async fn probe(probe: &Probe, timeout: Duration, context: &ProbeContext) -> Probed {
     let passed = match probe {
         Probe::Command(command) => return run_command(command, timeout, context).await,
-        Probe::Tcp { port } => tokio::time::timeout(timeout, async {
-            connect(*port).await.map(drop)
-        })
-        .await,
+        Probe::Tcp { port } => tokio::time::timeout(timeout, async { connect(context.address, *port).await.map(drop) }).await,
         Probe::Http { port, path, expect_body } => {
-            tokio::time::timeout(timeout, get(*port, path, expect_body.as_deref())).await
+            tokio::time::timeout(timeout, get((context.address, *port), path, expect_body.as_deref())).await
         }
     };
     match passed {
@@ -67,15 +66,17 @@ pub async fn probe(probe: &Probe, timeout: Duration, context: &ProbeContext) -> 
     }
 }
 
-async fn connect(port: u16) -> Result<TcpStream, String> {
-    TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+async fn connect(address: IpAddr, port: u16) -> Result<TcpStream, String> {
+    TcpStream::connect((address, port))
         .await
         .map_err(|error| format!("port {port} cannot be connected to: {error}"))
 }
 
-async fn get(port: u16, path: &str, expected: Option<&str>) -> Result<(), String> {
-    let stream = connect(port).await?;
-    let broken = |error: hyper::Error| format!("port {port} does not speak HTTP: {}", houston_common::error::chain(&error));
+async fn get((address, port): (IpAddr, u16), path: &str, expected: Option<&str>) -> Result<(), String> {
+    let stream = connect(address, port).await?;
+    let broken = |error: hyper::Error| {
+        format!("port {port} does not speak HTTP: {}", houston_common::error::chain(&error))
+    };
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(HEADER_BYTES_MAX)
         .handshake(TokioIo::new(stream))
@@ -85,7 +86,7 @@ async fn get(port: u16, path: &str, expected: Option<&str>) -> Result<(), String
     let mut tasks = JoinSet::new();
     tasks.spawn(connection);
     let request = Request::get(path)
-        .header(header::HOST, format!("127.0.0.1:{port}"))
+        .header(header::HOST, SocketAddr::new(address, port).to_string())
         .header(header::USER_AGENT, concat!("houston-agent/", env!("CARGO_PKG_VERSION")))
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
@@ -106,12 +107,14 @@ async fn expect(response: Response<Incoming>, expected: &str) -> Result<(), Stri
     let mut seen = Vec::new();
     while seen.len() < BODY_BYTES_MAX {
         let Some(frame) = body.frame().await else { break };
-        let frame = frame.map_err(|error| format!("the answer broke off: {}", houston_common::error::chain(&error)))?;
+        let frame = frame
+            .map_err(|error| format!("the answer broke off: {}", houston_common::error::chain(&error)))?;
         if let Some(data) = frame.data_ref() {
             seen.extend_from_slice(&data[..data.len().min(BODY_BYTES_MAX - seen.len())]);
         }
     }
-    let found = expected.is_empty() || seen.windows(expected.len()).any(|window| window == expected.as_bytes());
+    let found =
+        expected.is_empty() || seen.windows(expected.len()).any(|window| window == expected.as_bytes());
     if found {
         return Ok(());
     }

@@ -86,7 +86,9 @@ pub fn descendants(of: i32) -> Vec<ProcessId> {
     let mut family = HashSet::from([of]);
     loop {
         let before = family.len();
-        family.extend(all.iter().filter(|stat| family.contains(&stat.parent)).map(|s| s.id.pid).collect::<Vec<_>>());
+        family.extend(
+            all.iter().filter(|stat| family.contains(&stat.parent)).map(|s| s.id.pid).collect::<Vec<_>>(),
+        );
         if family.len() == before {
             break;
         }
@@ -175,7 +177,11 @@ mod tests {
 
     #[test]
     fn descendants_are_found_at_any_depth() {
-        let mut child = std::process::Command::new("sh").args(["-c", "sh -c 'sleep 60; :'; :"]).spawn().unwrap();
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "sh -c 'sleep 60; :'; :"])
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while descendants(child.id() as i32).len() < 2 {
             assert!(std::time::Instant::now() < deadline, "{:?}", descendants(child.id() as i32));

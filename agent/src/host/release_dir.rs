@@ -6,18 +6,18 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use houston_common::digest::{FileDigest, ReleaseDigest, TreeDigest};
 use houston_common::error::{Code, Refusal};
-use houston_common::id::{EnvironmentName, PackageName, Platform, SettingKey, Version};
+use houston_common::id::{EnvironmentName, PackageName, Platform};
 use houston_common::manifest::Manifest;
-use houston_common::release::{PackageVersion, ReleaseContent, Settings, VersionSet};
-use serde::{Deserialize, Serialize};
+use houston_common::release::ReleaseContent;
 
 use super::dir::{Dir, UNFINISHED, refused, unfinished};
 use super::layout;
 
+mod content;
 #[cfg(test)]
 mod tests;
 
@@ -173,7 +173,11 @@ impl EnvironmentDir {
 
     /// Makes a release's directory: a link for each package to the host's tree of it, and the
     /// content. The trees must be laid out. Durable on return; does nothing if it is there.
-    pub fn compose(&self, content: &ReleaseContent, platforms: &[Platform]) -> Result<ReleaseDigest, Refusal> {
+    pub fn compose(
+        &self,
+        content: &ReleaseContent,
+        platforms: &[Platform],
+    ) -> Result<ReleaseDigest, Refusal> {
         let digest = content.release().digest();
         let name = digest.to_string();
         let composing = |e: io::Error| refused(format!("composing the release {}", digest.short()), &e);
@@ -194,7 +198,7 @@ impl EnvironmentDir {
             for (package, target) in &links {
                 release.make_link(target, package)?;
             }
-            release.replace(CONTENT, &Content::write(content)?)?;
+            release.replace(CONTENT, &content::write(content)?)?;
             // A damaged one is replaced. `current` leads to a name, so it dangles for this moment only.
             self.releases.remove(&name)?;
             self.releases.rename(&fresh, &name)?;
@@ -206,9 +210,9 @@ impl EnvironmentDir {
 
     fn has_links(&self, release: &str, links: &[(&str, String)]) -> bool {
         self.releases.dir(release).is_ok_and(|dir| {
-            links
-                .iter()
-                .all(|(package, target)| matches!(dir.read_link(package), Ok(Some(found)) if found == **target))
+            links.iter().all(
+                |(package, target)| matches!(dir.read_link(package), Ok(Some(found)) if found == **target),
+            )
         })
     }
 
@@ -251,7 +255,7 @@ impl EnvironmentDir {
             .and_then(|dir| dir.read(CONTENT, CONTENT_BYTES_MAX))
             .map_err(|e| refused(format!("reading the release {}", release.short()), &e))?;
         bytes
-            .and_then(|bytes| Content::read(&bytes))
+            .and_then(|bytes| content::read(&bytes))
             .filter(|content| content.release().digest() == *release)
             .ok_or_else(|| differs(release, "has a damaged content file"))
     }
@@ -269,7 +273,9 @@ impl EnvironmentDir {
             let tree = links
                 .get(&package.name)
                 .filter(|tree| package.trees.values().any(|known| known == *tree))
-                .ok_or_else(|| differs(&current, &format!("has a wrong link for package {}", package.name)))?;
+                .ok_or_else(|| {
+                    differs(&current, &format!("has a wrong link for package {}", package.name))
+                })?;
             if layout::measure(trees, tree)? != *tree {
                 return Err(differs(&current, &format!("has other files in package {}", package.name)));
             }
@@ -348,49 +354,4 @@ fn remove_unfinished(dir: &Dir) -> io::Result<()> {
 /// The names in a directory that are of this kind.
 fn parsed_names<T: FromStr>(dir: &Dir) -> io::Result<Vec<T>> {
     Ok(dir.names()?.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
-}
-
-/// A release's content as it is written. Version 1; a reader that does not know the version refuses.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Content {
-    version: u32,
-    packages: Vec<ContentPackage>,
-    settings: BTreeMap<SettingKey, String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ContentPackage {
-    name: PackageName,
-    version: Version,
-    trees: BTreeMap<Platform, TreeDigest>,
-}
-
-impl Content {
-    const VERSION: u32 = 1;
-
-    fn write(content: &ReleaseContent) -> io::Result<Vec<u8>> {
-        let packages = content.version_set.packages.iter().map(|package| ContentPackage {
-            name: package.name.clone(),
-            version: package.version.clone(),
-            trees: package.trees.clone(),
-        });
-        let written =
-            Self { version: Self::VERSION, packages: packages.collect(), settings: content.settings.0.clone() };
-        Ok(serde_json::to_vec_pretty(&written)?)
-    }
-
-    fn read(bytes: &[u8]) -> Option<ReleaseContent> {
-        let content: Self = serde_json::from_slice(bytes).ok().filter(|c: &Self| c.version == Self::VERSION)?;
-        let packages = content.packages.into_iter().map(|package| PackageVersion {
-            name: package.name,
-            version: package.version,
-            trees: package.trees,
-        });
-        Some(ReleaseContent {
-            version_set: Arc::new(VersionSet { packages: packages.collect() }),
-            settings: Arc::new(Settings(content.settings)),
-        })
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use houston_common::digest::ReleaseDigest;
@@ -25,6 +26,8 @@ pub struct Place {
     pub release: ReleaseDigest,
     /// The package's writable directory.
     pub data: PathBuf,
+    /// Where the host's services listen and are probed.
+    pub address: IpAddr,
 }
 
 /// Names with values; the names are not reserved and the values hold no NUL.
@@ -46,6 +49,7 @@ impl Variables {
             ("HOUSTON_ENVIRONMENT".to_owned(), place.environment.to_string()),
             (RELEASE.to_owned(), place.release.to_string()),
             ("HOUSTON_DATA".to_owned(), data.to_owned()),
+            ("HOUSTON_ADDRESS".to_owned(), place.address.to_string()),
         ]);
         for need in &package.settings {
             let value = settings.0.get(&need.key).or(need.default.as_ref()).ok_or_else(|| {

@@ -29,7 +29,10 @@ later_zones = "1d"
 fn a_file_says_all_of_an_environment() {
     let file = parse("prod.toml", FULL).expect("parsed");
     assert_eq!(file.name.as_str(), "prod");
-    assert_eq!(file.selector, BTreeMap::from([("role".parse().expect("key"), "web".parse().expect("value"))]));
+    assert_eq!(
+        file.selector,
+        BTreeMap::from([("role".parse().expect("key"), "web".parse().expect("value"))])
+    );
     assert_eq!(file.settings.0.values().collect::<Vec<_>>(), ["0.0.0.0:80"]);
     let seconds = Duration::from_secs;
     let expected = Policy {
@@ -67,16 +70,40 @@ fn refused(rest: &str) -> Refusal {
 #[test]
 fn refusals_name_the_place_and_the_next_step() {
     let cases: &[(&str, &str)] = &[
-        ("[policy]\nbach = 2\n", "E-CFG-KEY: there is no key \"bach\" in [policy] at prod.toml:4:1; did you mean \"batch\"?"),
-        ("[policy]\none_box = \"1h\"\n", "E-CFG-KEY: there is no key \"one_box\" in [policy] at prod.toml:4:1; it belongs in [policy.bake]"),
+        (
+            "[policy]\nbach = 2\n",
+            "E-CFG-KEY: there is no key \"bach\" in [policy] at prod.toml:4:1; did you mean \"batch\"?",
+        ),
+        (
+            "[policy]\none_box = \"1h\"\n",
+            "E-CFG-KEY: there is no key \"one_box\" in [policy] at prod.toml:4:1; it belongs in [policy.bake]",
+        ),
         ("[polcy]\n", "E-CFG-KEY: there is no key \"polcy\" at prod.toml:3:2; did you mean \"policy\"?"),
-        ("[policy]\nbatch = 2\nbatch = 3\n", "E-CFG-KEY: the key \"batch\" is there twice at prod.toml:5:1; keep one"),
-        ("[policy]\nbatch = true\n", "E-CFG-VALUE: batch is true or false, not a text in quotes or a whole number at prod.toml:4:9"),
-        ("[policy]\npacing = \"striped\"\n", "E-CFG-VALUE: pacing is \"striped\" at prod.toml:4:10; allowed: zonal"),
-        ("[policy]\nzone_order = [\"a\", \"a\"]\n", "E-CFG-VALUE: zone_order names the zone \"a\" twice at prod.toml:4:20; name it once"),
-        ("[policy]\nzone_order = [\"A\"]\n", "E-NAME: zone_order: a zone must match [a-z0-9-]{1,63}, got \"A\" at prod.toml:4:15"),
+        (
+            "[policy]\nbatch = 2\nbatch = 3\n",
+            "E-CFG-KEY: the key \"batch\" is there twice at prod.toml:5:1; keep one",
+        ),
+        (
+            "[policy]\nbatch = true\n",
+            "E-CFG-VALUE: batch is true or false, not a text in quotes or a whole number at prod.toml:4:9",
+        ),
+        (
+            "[policy]\npacing = \"striped\"\n",
+            "E-CFG-VALUE: pacing is \"striped\" at prod.toml:4:10; allowed: zonal",
+        ),
+        (
+            "[policy]\nzone_order = [\"a\", \"a\"]\n",
+            "E-CFG-VALUE: zone_order names the zone \"a\" twice at prod.toml:4:20; name it once",
+        ),
+        (
+            "[policy]\nzone_order = [\"A\"]\n",
+            "E-NAME: zone_order: a zone must match [a-z0-9-]{1,63}, got \"A\" at prod.toml:4:15",
+        ),
         ("[settings]\nPORT = 80\n", "E-CFG-VALUE: PORT is a number, not a text in quotes at prod.toml:4:8"),
-        ("[settings]\n\"a-b\" = \"1\"\n", "E-NAME: a setting's key must match [A-Za-z_][A-Za-z0-9_]{0,62}, got \"a-b\" at prod.toml:4:1"),
+        (
+            "[settings]\n\"a-b\" = \"1\"\n",
+            "E-NAME: a setting's key must match [A-Za-z_][A-Za-z0-9_]{0,62}, got \"a-b\" at prod.toml:4:1",
+        ),
         (
             "[policy]\nhealth_window = \"10m\"\n",
             "E-CFG-CONFLICT: health_window (10m) is not shorter than apply_deadline (10m): no host could settle in time at prod.toml:4:17; shorten health_window or lengthen apply_deadline",
@@ -89,7 +116,9 @@ fn refusals_name_the_place_and_the_next_step() {
 
 #[test]
 fn shares_out_of_range_are_refused_with_the_range() {
-    for bad in ["0", "\"0%\"", "-1", "\"101%\"", "\"ten\"", "1e9", "0.5", "18446744073709551616", "nan", "\"\""] {
+    for bad in
+        ["0", "\"0%\"", "-1", "\"101%\"", "\"ten\"", "1e9", "0.5", "18446744073709551616", "nan", "\"\""]
+    {
         let refusal = refused(&format!("[policy]\nbatch = {bad}\n"));
         assert_eq!(refusal.code, Code::Budget, "{bad}: {refusal}");
         assert!(refusal.what.contains("100%"), "{refusal}");

@@ -46,7 +46,9 @@ fn every_reason_is_at_most_two_whole_sentences() {
     for waiting in every_kind() {
         let text = said(&waiting);
         assert!(text.ends_with('.'), "{text}");
-        assert!(text.chars().next().is_some_and(|c| c.is_uppercase() || c.is_ascii_digit() || c.is_lowercase()));
+        assert!(
+            text.chars().next().is_some_and(|c| c.is_uppercase() || c.is_ascii_digit() || c.is_lowercase())
+        );
         assert!(text.matches(". ").count() <= 1, "{text}");
         assert!(!text.contains("  "), "{text}");
     }
@@ -75,7 +77,10 @@ fn numbers_and_names_are_told() {
         "a, b, c and 3 others may change now and have not settled yet. \
          The last deadline is in 1m 5s; who misses it has failed."
     );
-    assert_eq!(said(&WaitingOn::Paused { by: "alice".into() }), "alice has paused it. `houston rollout resume prod` lets it go on.");
+    assert_eq!(
+        said(&WaitingOn::Paused { by: "alice".into() }),
+        "alice has paused it. `houston rollout resume prod` lets it go on."
+    );
     let cause = Cause::FailureBudget { host: named(&["web-3"])[0].clone(), failures: 2, allowed: 1 };
     assert!(said(&WaitingOn::Halted { cause }).starts_with(
         "It is halted, because web-3 failed: 2 failures where 1 is allowed. `houston rollout rollback prod`"
@@ -88,6 +93,9 @@ fn what_was_said_ages() {
     let bake = WaitingOn::Bake { wave: Wave::OneBox, remaining: minute };
     assert_eq!(aged(&bake, minute / 2), WaitingOn::Bake { wave: Wave::OneBox, remaining: minute / 2 });
     assert_eq!(aged(&bake, minute * 2), WaitingOn::Bake { wave: Wave::OneBox, remaining: Duration::ZERO });
-    assert_eq!(aged(&WaitingOn::Silent { for_about: minute }, minute), WaitingOn::Silent { for_about: minute * 2 });
+    assert_eq!(
+        aged(&WaitingOn::Silent { for_about: minute }, minute),
+        WaitingOn::Silent { for_about: minute * 2 }
+    );
     assert_eq!(aged(&WaitingOn::UpToDate, minute), WaitingOn::UpToDate);
 }

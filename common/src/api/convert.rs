@@ -24,6 +24,7 @@ mod report;
 mod rollout;
 mod rollout_command;
 mod view;
+mod waiting;
 
 #[cfg(test)]
 mod sample;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
-use tonic::{Code as Grpc, Status};
+use tonic::{Code as Grpc, Status, TimeoutExpired};
 
 use crate::clock::millis;
 use crate::error::{Code, Exit, Refusal};
@@ -22,6 +22,7 @@ const RETRY_AFTER_MS: &str = "houston-retry-after-ms";
 /// Longest text in one metadata value, in bytes before encoding. An HTTP/2 peer takes 16 KiB of headers
 /// by default; encoding makes three of one byte.
 const TEXT_BYTES_MAX: usize = 2000;
+const SLOW: &str = "check the network and the coordinator's load";
 /// The part of a refusal that tools without Houston's metadata show.
 const MESSAGE_CHARS_MAX: usize = 200;
 
@@ -107,12 +108,16 @@ fn without_refusal(status: &Status) -> (Refusal, bool) {
     }
     let message = quoted(status.message());
     let (what, next) = match status.code() {
+        // What tonic makes of a deadline, on either side.
+        Grpc::Cancelled if status.message() == TimeoutExpired(()).to_string() => {
+            ("the coordinator did not answer in time".to_owned(), SLOW)
+        }
         // Of a fresh connection this may also be a refused certificate.
         Grpc::Unavailable | Grpc::Cancelled | Grpc::Unknown => (
             format!("the connection to the coordinator broke: {message}"),
             "check the network, that the coordinator runs, and that it accepts this certificate",
         ),
-        Grpc::DeadlineExceeded => ("the coordinator did not answer in time".to_owned(), "try again"),
+        Grpc::DeadlineExceeded => ("the coordinator did not answer in time".to_owned(), SLOW),
         Grpc::Unimplemented => (
             format!("the coordinator does not know this call: {message}"),
             "check the address and port, and that the coordinator is not older than this program",
@@ -130,7 +135,7 @@ fn without_refusal(status: &Status) -> (Refusal, bool) {
 /// A call that had no answer in time.
 pub(super) fn timed_out(limit: Duration) -> CallError {
     let what = format!("the coordinator did not answer within {} s", limit.as_secs());
-    let refusal = Refusal::new(Code::Unreachable, what, "check the network and the coordinator's load");
+    let refusal = Refusal::new(Code::Unreachable, what, SLOW);
     CallError { refusal, retry_after: None, answered: false }
 }
 
@@ -291,6 +296,13 @@ mod tests {
         ] {
             let error = from_status(&status);
             assert_eq!((error.refusal.code, error.answered), (code, answered), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_is_named_as_one() {
+        for status in [Status::cancelled(TimeoutExpired(()).to_string()), Status::deadline_exceeded("")] {
+            assert!(from_status(&status).refusal.what.contains("in time"), "{status:?}");
         }
     }
 

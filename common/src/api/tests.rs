@@ -123,6 +123,11 @@ struct Script {
     dropped: Mutex<Option<oneshot::Sender<()>>>,
 }
 
+/// As long as a refusal may be, in characters that triple in the headers.
+fn weak_key() -> Refusal {
+    Refusal::new(Code::Csr, "the key is \"weak\": ".to_owned() + &"ä".repeat(980), "ö".repeat(1000))
+}
+
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -131,7 +136,7 @@ impl wire::agent_server::Agent for Script {
     type FetchFilesStream = Answers<wire::FileChunk>;
 
     async fn renew(&self, _: Request<wire::RenewRequest>) -> Result<Response<wire::RenewResponse>, Status> {
-        Err(to_status(&Refusal::new(Code::Csr, "the key is \"weak\"", "make another")))
+        Err(to_status(&weak_key()))
     }
 
     async fn check_in(
@@ -204,8 +209,7 @@ async fn check_ins_and_refusals_cross() {
     let answer = client.check_in(&check_in, Duration::ZERO).await.expect("an answer");
     assert_eq!(answer.retry_after, Duration::from_millis(250));
 
-    let refusal = client.renew(vec![1]).await.expect_err("a refusal").refusal;
-    assert_eq!(refusal, Refusal::new(Code::Csr, "the key is \"weak\"", "make another"));
+    assert_eq!(client.renew(vec![1]).await.expect_err("a refusal").refusal, weak_key());
 
     let report = Report { position: Position { start: 0, nonce: 0, sequence: 0 }, ..report() };
     let error =

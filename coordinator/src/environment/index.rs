@@ -121,7 +121,7 @@ pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, ent
     let class = match rollout {
         Some(rollout) if member.in_scope(rollout.id) => {
             if rollout.goes_back() {
-                class_going_back(rollout, member, reach)
+                class_going_back(rollout, member, entry, reach)
             } else {
                 class_going_forward(rollout, live, entry, reach)
             }
@@ -198,33 +198,33 @@ fn wellness(live: &Live, entry: &Entry) -> Wellness {
     }
 }
 
-fn class_going_back(rollout: &Rollout, member: &Member, reach: Reach) -> Class {
+fn class_going_back(rollout: &Rollout, member: &Member, entry: &Entry, reach: Reach) -> Class {
+    let own = member.lane == Lane::Rollout(rollout.id);
     if member.grant.is_some() {
-        let own = member.lane == Lane::Rollout(rollout.id) && member.step == Step::TakingBack;
-        return if own { Class::Open } else { Class::Finishing };
+        return if own && member.step == Step::TakingBack { Class::Open } else { Class::Finishing };
     }
-    let Lane::Rollout(by) = member.lane else {
-        return match rollout.direction {
-            Direction::Back { .. } if member.settled == Some(rollout.way_back) => Class::ToTakeBack(reach),
-            Direction::Back { .. } | Direction::Forward => Class::Rest,
-        };
-    };
-    let moved = match rollout.direction {
-        Direction::Forward => rollout.covers(by),
-        // A rollback of a success: whoever runs what it takes back, and has had no turn in it yet.
-        Direction::Back { .. } if by == rollout.id => false,
+    let started = match rollout.direction {
+        Direction::Forward => member.started.is_some_and(|id| rollout.covers(id)),
+        // A rollback of a success: whoever runs what it takes back.
         Direction::Back { .. } => member.settled == Some(rollout.way_back),
     };
-    if !moved {
-        return if by == rollout.id { Class::Ended } else { Class::Rest };
-    }
     match member.step {
-        Step::Settled | Step::Failed => Class::ToTakeBack(reach),
-        // It comes back with the change on it.
-        Step::Excepted(Exception::LostAfterSettling) if reach != Reach::Away => Class::ToTakeBack(reach),
-        Step::Excepted(_) if rollout.direction != Direction::Forward => Class::ToTakeBack(reach),
-        Step::Waiting | Step::Preparing | Step::Ready | Step::Granted => Class::Rest,
-        Step::Reverted | Step::TakingBack | Step::TakenBack | Step::Excepted(_) => Class::Ended,
+        Step::Reverted | Step::TakenBack if own => Class::Ended,
+        Step::Failed | Step::Excepted(_) if own && rollout.direction != Direction::Forward => Class::Ended,
+        // It has been named; it may come back with the change on it.
+        Step::Excepted(_) if own && (!started || reach == Reach::Away || is_held(entry)) => Class::Ended,
+        _ if started && is_held(entry) => Class::Held,
+        _ if started => Class::ToTakeBack(reach),
+        Step::Waiting
+        | Step::Preparing
+        | Step::Ready
+        | Step::Granted
+        | Step::Settled
+        | Step::Reverted
+        | Step::Failed
+        | Step::TakingBack
+        | Step::TakenBack
+        | Step::Excepted(_) => Class::Rest,
     }
 }
 
@@ -232,11 +232,13 @@ fn class_standing(definition: &Definition, member: &Member, entry: &Entry, reach
     if member.grant.is_some() {
         return if member.lane == Lane::Standing { Class::LaneOpen } else { Class::Finishing };
     }
-    let left_out = matches!(member.step, Step::Excepted(_));
+    let failed = member.lane != Lane::Standing && matches!(member.step, Step::Reverted | Step::Failed);
+    // On a change that nobody has ended: it stays there until somebody does.
+    let unresolved = member.started.is_some_and(|id| definition.unresolved.contains(&id));
     let wanted = !member.detached
         && !definition.baked.is_empty()
         && member.settled != Some(definition.baked)
-        && (member.owes || left_out)
+        && (member.owes || !failed && !unresolved)
         && member.lane_failures < LANE_FAILURES_MAX
         && !is_held(entry);
     if !wanted {
@@ -333,6 +335,11 @@ impl Index {
     /// Hosts whose grant has passed its deadline.
     pub fn overdue(&self, now: FleetTime) -> impl Iterator<Item = &HostId> {
         self.deadlines.iter().take_while(move |(deadline, _)| *deadline <= now).map(|(_, host)| host)
+    }
+
+    /// Hosts with an open grant, the one whose deadline is next first.
+    pub fn granted(&self) -> impl Iterator<Item = &HostId> {
+        self.deadlines.iter().map(|(_, host)| host)
     }
 
     pub fn next_deadline(&self) -> Option<FleetTime> {

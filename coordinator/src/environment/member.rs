@@ -28,6 +28,9 @@ pub struct Member {
     pub grant: Option<Grant>,
     pub lane: Lane,
     pub step: Step,
+    /// The rollout whose change may be on its disk, until it is taken back or overtaken by another.
+    /// Only such a host has something to be taken back.
+    pub started: Option<RolloutId>,
     /// Failures in a row in the standing lane.
     pub lane_failures: u32,
     /// Of the last failed step, with the log's tail cut to [`LOG_KEPT_BYTES_MAX`].
@@ -97,6 +100,7 @@ impl Member {
             grant: None,
             lane: Lane::Standing,
             step: Step::Waiting,
+            started: None,
             lane_failures: 0,
             failure: None,
         }

@@ -131,6 +131,7 @@ struct MemberRecord {
     lane: Lane,
     #[serde(with = "kept")]
     step: Step,
+    started: Option<RolloutId>,
     lane_failures: u32,
     #[serde(with = "kept")]
     failure: Option<Failure>,

@@ -11,7 +11,7 @@ use houston_common::report::HealthReport;
 use houston_common::view::Presence;
 
 use super::planner::{Change, GateValues, Grant, Plan, Turn};
-use super::{Rollout, Stage};
+use super::{Direction, Rollout, Stage};
 use crate::environment::member::{Lane, Step};
 use crate::environment::{Environment, Live};
 use crate::fleet::{Entry, Fleet};
@@ -68,8 +68,6 @@ fn may_be_granted(environment: &Environment, fleet: &Fleet, grant: &Grant) -> Re
         return broken("one-grant", format!("{host} has an open grant"));
     }
     if entry.host.held.is_some() || entry.host.revoked {
-        // A held host may still be taken back: that was asked for by name of the change, and it is
-        // the operator who holds; Houston's own holds (clones) must not act at all.
         return broken("held", format!("{host} is held"));
     }
     if entry.presence() != Presence::Seen {
@@ -210,11 +208,13 @@ fn open_in(environment: &Environment, rollout: &Rollout, zone: &Zone) -> bool {
 }
 
 fn has_started(rollout: &Rollout, live: &Live) -> bool {
-    let by_lane = match live.member.lane {
-        Lane::Rollout(id) => id == rollout.id || rollout.inherits.contains(&id),
-        Lane::Standing => false,
-    };
-    by_lane || live.member.settled == Some(rollout.way_back) && rollout.way_back != rollout.target
+    match rollout.direction {
+        Direction::Forward => match live.member.started {
+            Some(id) => id == rollout.id || rollout.inherits.contains(&id),
+            None => false,
+        },
+        Direction::Back { .. } => live.member.settled == Some(rollout.way_back),
+    }
 }
 
 fn turns(environment: &Environment, rollout: &Rollout, plan: &Plan, now: FleetTime) -> Result<(), Violation> {

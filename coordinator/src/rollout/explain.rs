@@ -48,7 +48,7 @@ fn explain_member(
             Some(rollout),
         ) => in_rollout(environment, rollout, fleet, gates, live, entry, reach, now),
         (Some(Class::LaneUnprepared(reach) | Class::LanePreparing(reach) | Class::LaneReady(reach)), _) => {
-            in_lane(environment, live, entry, reach, now)
+            in_lane(environment, fleet, gates, live, entry, reach, now)
         }
         (Some(Class::Held), _) => held(entry),
         (Some(Class::Updated(Wellness::Well)), _) => WaitingOn::UpToDate,
@@ -79,6 +79,9 @@ fn in_rollout(
             host: live.member.host.clone(),
             environment: elsewhere.clone(),
         };
+    }
+    if gates.regressed {
+        return WaitingOn::Regressed;
     }
     if rollout.stage == Stage::Halted {
         let cause = rollout.cause.clone().unwrap_or(Cause::Law { law: "unknown".to_owned() });
@@ -129,13 +132,34 @@ fn queue(environment: &Environment, rollout: &Rollout, live: &Live) -> WaitingOn
     WaitingOn::Queue { position: (before + within) as u32 + 1, batch }
 }
 
-fn in_lane(environment: &Environment, live: &Live, entry: &Entry, reach: Reach, now: FleetTime) -> WaitingOn {
+fn in_lane(
+    environment: &Environment,
+    fleet: &Fleet,
+    gates: &GateValues,
+    live: &Live,
+    entry: &Entry,
+    reach: Reach,
+    now: FleetTime,
+) -> WaitingOn {
     if let (Reach::Away, Some(waiting)) = (reach, unreachable(entry, now)) {
         return waiting;
     }
+    if let (Reach::Busy, Some(elsewhere)) = (reach, &entry.granted_in) {
+        return WaitingOn::OtherEnvironment {
+            host: live.member.host.clone(),
+            environment: elsewhere.clone(),
+        };
+    }
+    if gates.regressed {
+        return WaitingOn::Regressed;
+    }
     match &environment.rollout {
         Some(rollout) => WaitingOn::JoinedLater { rollout: rollout.id },
-        None if matches!(live.class(), Some(Class::LaneReady(_))) => WaitingOn::Queue { position: 1, batch: 1 },
+        None if matches!(live.class(), Some(Class::LaneReady(_))) => {
+            let plan = planner::plan(environment, fleet, gates, now);
+            let floor = plan.waiting.into_iter().find(|waiting| matches!(waiting, WaitingOn::Floor { .. }));
+            floor.unwrap_or(WaitingOn::Queue { position: 1, batch: 1 })
+        }
         None => WaitingOn::Prepare { ready: 0, of: 1 },
     }
 }

@@ -88,7 +88,7 @@ fn fold_grant(
         Phase::Reverted => {
             outcome::end_reverted(member, rollout, report.failure.clone());
             if runs(report, &told.way_back) {
-                member.settled = Some(told.way_back).filter(|release| !release.is_empty() || member.settled.is_some());
+                is_back(member, told.way_back);
             }
         }
         // Failed while preparing: nothing was disturbed.
@@ -120,7 +120,7 @@ fn fold_told(member: &mut Member, rollout: Option<&mut Rollout>, report: &Enviro
         }
         Phase::Reverted if told.activate && runs(report, &told.way_back) && member.step == Step::Failed => {
             member.step = Step::Reverted;
-            member.settled = Some(told.way_back);
+            is_back(member, told.way_back);
         }
         Phase::Idle
         | Phase::Fetching
@@ -134,6 +134,14 @@ fn fold_told(member: &mut Member, rollout: Option<&mut Rollout>, report: &Enviro
         | Phase::Reverting
         | Phase::Reverted
         | Phase::Failed => {}
+    }
+}
+
+/// It runs its way back again: the change is no more on it.
+fn is_back(member: &mut Member, way_back: Release) {
+    member.settled = Some(way_back).filter(|release| !release.is_empty() || member.settled.is_some());
+    if member.lane != Lane::Standing {
+        member.started = None;
     }
 }
 
@@ -152,8 +160,8 @@ fn prepare_failed(member: &mut Member, rollout: Option<&mut Rollout>, failure: O
 }
 
 /// No grant is open: health after the change, and drift.
-fn fold_rest(member: &mut Member, rollout: Option<&mut Rollout>, report: &EnvironmentReport) {
-    if let Some(rollout) = rollout
+fn fold_rest(member: &mut Member, mut rollout: Option<&mut Rollout>, report: &EnvironmentReport) {
+    if let Some(rollout) = rollout.as_deref_mut()
         && !rollout.is_over()
         && !rollout.goes_back()
         && member.step_in(rollout.id) == Step::Settled
@@ -172,8 +180,15 @@ fn fold_rest(member: &mut Member, rollout: Option<&mut Rollout>, report: &Enviro
     let settled = member.settled.filter(|release| !release.is_empty());
     if settled.is_some() && report.running.is_none() && is_at_rest(report.phase) {
         member.settled = None;
+        member.started = None;
         member.owes = true;
         member.lane_failures = 0;
+        // It had its turn; the standing lane takes care of it when the rollout has ended.
+        if let Some(rollout) = rollout
+            && member.step_in(rollout.id) == Step::Settled
+        {
+            outcome::except(member, rollout, Exception::LostAfterSettling);
+        }
     }
 }
 

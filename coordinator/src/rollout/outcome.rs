@@ -28,6 +28,9 @@ pub fn end_reverted(member: &mut Member, rollout: Option<&mut Rollout>, failure:
 /// The host neither settled nor went back.
 pub fn end_failed(member: &mut Member, rollout: Option<&mut Rollout>, failure: Option<Failure>) {
     begin_revert(member, rollout, failure);
+    if let (Lane::Rollout(id), false) = (member.lane, member.step == Step::TakingBack) {
+        member.started = Some(id);
+    }
     end(member, Step::Failed);
 }
 
@@ -38,7 +41,12 @@ pub fn end_settled(member: &mut Member) {
     member.owes = false;
     member.lane_failures = 0;
     member.failure = None;
-    let step = if member.step == Step::TakingBack { Step::TakenBack } else { Step::Settled };
+    let (step, started) = match member.lane {
+        Lane::Rollout(_) if member.step == Step::TakingBack => (Step::TakenBack, None),
+        Lane::Rollout(id) => (Step::Settled, Some(id)),
+        Lane::Standing => (Step::Settled, None),
+    };
+    member.started = started;
     end(member, step);
 }
 

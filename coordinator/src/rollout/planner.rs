@@ -7,7 +7,7 @@
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 mod back;
-mod floors;
+pub(crate) mod floors;
 mod forward;
 mod lane;
 #[cfg(test)]

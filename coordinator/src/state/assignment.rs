@@ -8,7 +8,7 @@ use houston_common::report::EnvironmentReport;
 use sha2::Sha256;
 
 use super::State;
-use crate::environment::member::Told;
+use crate::environment::member::{Member, Told};
 
 impl State {
     /// Everything that a host is told, over all its environments.
@@ -20,7 +20,7 @@ impl State {
     fn assignment(&self, host: &HostId, name: &EnvironmentName) -> Option<Assignment> {
         let environment = self.environments.get(name)?;
         let member = &environment.member(host)?.member;
-        let told = member.told.as_ref()?;
+        let told = open(member)?;
         let order = if told.activate {
             let rollout = environment.rollout.as_ref();
             let policy = rollout.map_or(&environment.definition.policy, |rollout| &rollout.policy);
@@ -49,7 +49,7 @@ impl State {
                 .environments
                 .get(name)
                 .and_then(|environment| environment.member(host))
-                .and_then(|live| live.member.told);
+                .and_then(|live| open(&live.member));
             let report = reports.iter().find(|report| report.environment == *name);
             let said = report.and_then(|report| report.stamp).map(|stamp| stamp.order());
             told.is_some_and(|told| self.is_news(&told, said))
@@ -85,4 +85,10 @@ impl State {
         mac.update(environment.as_str().as_bytes());
         mac
     }
+}
+
+/// What a host may still be told. A grant that has ended is no permission any more: who has not begun
+/// by then must not begin, however late it hears of it.
+fn open(member: &Member) -> Option<Told> {
+    member.told.filter(|told| !told.activate || member.grant.is_some())
 }

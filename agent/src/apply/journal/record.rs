@@ -38,7 +38,7 @@ stored_struct!(Running as RunningRecord {
     leftovers: Vec<Arc<Deployment>>,
     whole: bool,
 });
-stored_enum!(At as AtRecord {
+stored_enum!(#[expect(clippy::large_enum_variant, reason = "read and written one at a time")] At as AtRecord {
     Idle { failure: Option<Failure> },
     Fetching { task: Task, tries: Tries, retry_at: Option<BootTime>, failure: Option<Failure> },
     LayingOut { task: Task, tries: Tries },

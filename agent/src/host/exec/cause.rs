@@ -80,7 +80,9 @@ fn wrong_format(head: &[u8]) -> String {
     };
     // Offset 18 of the file, in the byte order that offset 5 names.
     let machine = match (elf.get(1), elf.get(14), elf.get(15)) {
-        (Some(2), Some(high), Some(low)) | (Some(_), Some(low), Some(high)) => u16::from_be_bytes([*high, *low]),
+        (Some(2), Some(high), Some(low)) | (Some(_), Some(low), Some(high)) => {
+            u16::from_be_bytes([*high, *low])
+        }
         _ => return "it is cut off".to_owned(),
     };
     let built_for = match machine {

@@ -37,13 +37,17 @@ pub(in crate::host) struct Ended {
 pub(in crate::host) enum How {
     Exit(Exit),
     /// It ran out of time with this many processes, ended by now.
-    TimedOut { processes: usize },
+    TimedOut {
+        processes: usize,
+    },
     NotExecuted(String),
 }
 
 pub(super) fn run(spec: Spec, watch: &Watch) {
-    let ended = guard(spec, watch)
-        .unwrap_or_else(|error| Ended { how: How::NotExecuted(format!("its guard failed: {error}")), left_behind: 0 });
+    let ended = guard(spec, watch).unwrap_or_else(|error| Ended {
+        how: How::NotExecuted(format!("its guard failed: {error}")),
+        left_behind: 0,
+    });
     let _ = send(&mut io::stdout().lock(), &ended);
 }
 
@@ -142,7 +146,13 @@ impl Family<'_> {
         let grouped = self.watch.cgroup.iter().flat_map(|group| group.members());
         let grouped = grouped.filter_map(stat).filter(|stat| !stat.ended).map(|stat| stat.id);
         let below = descendants(std::process::id() as i32);
-        below.into_iter().chain(grouped).map(|id| (id.pid, id)).collect::<HashMap<_, _>>().into_values().collect()
+        below
+            .into_iter()
+            .chain(grouped)
+            .map(|id| (id.pid, id))
+            .collect::<HashMap<_, _>>()
+            .into_values()
+            .collect()
     }
 
     /// Kills whatever is left, and reaps it.

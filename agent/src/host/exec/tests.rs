@@ -53,6 +53,7 @@ pub(crate) fn variables(settings: &[(&str, &str)]) -> Variables {
         environment: "prod".parse().unwrap(),
         release: ReleaseDigest(Digest::of(b"release")),
         data: "/data".into(),
+        address: std::net::Ipv4Addr::LOCALHOST.into(),
     };
     Variables::of(&place, &package, &Settings(settings)).unwrap()
 }

@@ -133,17 +133,23 @@ fn a_damaged_tree_is_noticed_and_laid_out_again() {
     let tree = bench.lay_out(&manifest, &[]).unwrap();
     let changes: [&dyn Fn(); 5] = [
         &|| bench.damage(&tree, "bin/run", b"#!/bin/no\n"),
-        &|| std::fs::set_permissions(bench.path(&tree, "bin/run"), std::fs::Permissions::from_mode(0o777)).unwrap(),
         &|| {
-            std::fs::set_permissions(bench.path(&tree, "bin"), std::fs::Permissions::from_mode(0o755)).unwrap();
+            std::fs::set_permissions(bench.path(&tree, "bin/run"), std::fs::Permissions::from_mode(0o777))
+                .unwrap()
+        },
+        &|| {
+            std::fs::set_permissions(bench.path(&tree, "bin"), std::fs::Permissions::from_mode(0o755))
+                .unwrap();
             std::fs::write(bench.path(&tree, "bin/more"), "").unwrap();
         },
         &|| {
-            std::fs::set_permissions(bench.path(&tree, "bin"), std::fs::Permissions::from_mode(0o755)).unwrap();
+            std::fs::set_permissions(bench.path(&tree, "bin"), std::fs::Permissions::from_mode(0o755))
+                .unwrap();
             std::fs::remove_file(bench.path(&tree, "bin/run")).unwrap();
         },
         &|| {
-            std::fs::set_permissions(bench.path(&tree, "empty"), std::fs::Permissions::from_mode(0o755)).unwrap();
+            std::fs::set_permissions(bench.path(&tree, "empty"), std::fs::Permissions::from_mode(0o755))
+                .unwrap();
             nix::unistd::mkfifo(&bench.path(&tree, "empty/fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         },
     ];

@@ -12,6 +12,7 @@ fn context() -> ProbeContext {
         user: None,
         tree: "/".into(),
         variables: variables(&[]),
+        address: std::net::Ipv4Addr::LOCALHOST.into(),
     }
 }
 
@@ -104,7 +105,10 @@ async fn tcp_connects_or_says_why_not() {
 #[tokio::test]
 async fn a_command_passes_with_0_alone() {
     assert_eq!(check(Probe::Command(shell("exit 0"))).await, Probed::Pass);
-    assert_eq!(why(check(Probe::Command(shell("echo one; echo two; exit 2"))).await), "the command exited with 2: two");
+    assert_eq!(
+        why(check(Probe::Command(shell("echo one; echo two; exit 2"))).await),
+        "the command exited with 2: two"
+    );
     let hanging = Probe::Command(shell("sleep 60"));
     let probed = probe(&hanging, Duration::from_millis(300), &context()).await;
     assert!(why(probed).contains("did not end within 300ms"));

@@ -1,7 +1,9 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use houston_common::digest::Digest;
 use houston_common::manifest::{Entry, FileMode, Node};
+use houston_common::release::{PackageVersion, Settings, VersionSet};
 
 use super::*;
 
@@ -87,7 +89,10 @@ fn measuring_believes_no_name() {
     // The content of another release under this one's name.
     let releases = bench.environment.path().join("releases");
     let copy = |from: &ReleaseDigest, to: &ReleaseDigest| {
-        std::fs::copy(releases.join(from.to_string()).join(CONTENT), releases.join(to.to_string()).join(CONTENT))
+        std::fs::copy(
+            releases.join(from.to_string()).join(CONTENT),
+            releases.join(to.to_string()).join(CONTENT),
+        )
     };
     copy(&two, &one).unwrap();
     assert_eq!(bench.environment.measure(bench.state.trees()).unwrap_err().code, Code::TreeDiffers);
@@ -119,7 +124,8 @@ fn every_observer_sees_a_whole_release() {
         let observer = scope.spawn(|| {
             let mut seen = 0;
             while !stop.load(Ordering::Relaxed) {
-                let text = std::fs::read_to_string(bench.environment.path().join("current/web/file")).unwrap();
+                let text =
+                    std::fs::read_to_string(bench.environment.path().join("current/web/file")).unwrap();
                 assert!(["one", "two"].contains(&text.as_str()));
                 seen += 1;
             }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -45,6 +46,8 @@ pub struct Direct {
     exec: ExecProgram,
     cgroups: Cgroups,
     boot: String,
+    /// Where the host's services listen.
+    address: IpAddr,
     /// Held by whatever starts or stops.
     acting: Mutex<()>,
     table: Mutex<BTreeMap<ServiceKey, Supervised>>,
@@ -61,9 +64,15 @@ struct Supervised {
 #[derive(Debug, Clone, Copy)]
 enum State {
     /// Seen running first at this time, if it was looked at yet.
-    Running { since: Option<Duration> },
+    Running {
+        since: Option<Duration>,
+    },
     /// It ended, after it `ran` so long.
-    Waiting { ran: Duration, exit: Exit, due: Duration },
+    Waiting {
+        ran: Duration,
+        exit: Exit,
+        due: Duration,
+    },
     Ended(Exit),
 }
 
@@ -84,7 +93,7 @@ const RECORD_VERSION: u32 = 1;
 
 impl Direct {
     /// `state` is the agent's directory, with `environments/` in it.
-    pub fn open(state: &Path, exec: ExecProgram, cgroups: Cgroups) -> Result<Self, Refusal> {
+    pub fn open(state: &Path, exec: ExecProgram, cgroups: Cgroups, address: IpAddr) -> Result<Self, Refusal> {
         let open = || {
             let records = Dir::open(state)?.ensure("services", 0o700)?;
             Ok((records, process::boot()?))
@@ -96,6 +105,7 @@ impl Direct {
             exec,
             cgroups,
             boot,
+            address,
             acting: Mutex::default(),
             table: Mutex::default(),
         })
@@ -106,7 +116,8 @@ impl Direct {
     /// Returns at once while a start or stop is under way.
     pub fn tick(&self, now: Duration) {
         let Ok(_acting) = self.acting.try_lock() else { return };
-        for (key, supervised) in self.table().clone() {
+        let services = self.table().clone();
+        for (key, supervised) in services {
             if let Err(error) = self.rotate(&key) {
                 tracing::warn!(service = %key, %error, "its log cannot be bounded");
             }
@@ -138,7 +149,9 @@ impl Direct {
                         tracing::info!(service = %service.spec.key, restarts = next.restarts.count(), "started again");
                     }
                     // Seen as an exit by the next tick, with its backoff.
-                    Err(refusal) => tracing::warn!(service = %service.spec.key, %refusal, "not started again"),
+                    Err(refusal) => {
+                        tracing::warn!(service = %service.spec.key, %refusal, "not started again")
+                    }
                 }
                 State::Running { since: Some(now) }
             }
@@ -198,7 +211,8 @@ impl Direct {
         };
         self.members(key, record.as_ref()).into_iter().for_each(|process| process.signal(Signal::TERM));
         gone(grace, &|| ());
-        let group = record.as_ref().and_then(|record| record.cgroup.clone()).or_else(|| self.existing_group(key));
+        let group =
+            record.as_ref().and_then(|record| record.cgroup.clone()).or_else(|| self.existing_group(key));
         let left = gone(VANISH, &|| {
             if let Some(group) = &group {
                 group.kill();
@@ -206,8 +220,13 @@ impl Direct {
             self.members(key, record.as_ref()).into_iter().for_each(|process| process.signal(Signal::KILL));
         });
         if let Some(process) = left.first() {
-            let what = format!("{} processes of {key} cannot be killed, the first is {}", left.len(), process.pid);
-            return Err(Refusal::new(Code::ServiceStop, what, "look at the host's kernel log for a hanging disk"));
+            let what =
+                format!("{} processes of {key} cannot be killed, the first is {}", left.len(), process.pid);
+            return Err(Refusal::new(
+                Code::ServiceStop,
+                what,
+                "look at the host's kernel log for a hanging disk",
+            ));
         }
         if let Some(group) = group {
             group.remove();
@@ -221,9 +240,10 @@ impl Direct {
     /// Starts the process, after whatever is left of an earlier one has been killed.
     fn launch(&self, spec: &ServiceSpec) -> Result<(), Refusal> {
         let key = &spec.key;
-        let starting = |what: String| Refusal::new(Code::ServiceStart, what, "see the service's log on the host");
+        let starting =
+            |what: String| Refusal::new(Code::ServiceStart, what, "see the service's log on the host");
         self.end(key, Duration::ZERO)?;
-        port::check_free(key, &spec.ports)?;
+        port::check_free(key, self.address, &spec.ports)?;
         let program = exec::resolve(&spec.command, &spec.tree).map_err(|refusal| starting(refusal.what))?;
         if let Some(user) = &spec.user {
             exec::user(user)?;

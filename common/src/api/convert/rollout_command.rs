@@ -1,8 +1,8 @@
 //! What operators ask about environments and rollouts.
 
 use super::release::{labels, to_labels};
-use super::rollout::{REASONS_MAX, hosts};
 use super::view::WORD_BYTES_MAX;
+use super::waiting::{REASONS_MAX, hosts};
 use super::{
     InvalidField, LINE_CHARS_MAX, LIST_MAX, Wire, between, digest, duration, line, list, name, nested,
     optional, optional_name, required, required_line, rollout_id, text, to_bytes, to_list, to_names, value,

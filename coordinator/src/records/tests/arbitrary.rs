@@ -171,7 +171,7 @@ fn member() -> impl Strategy<Value = Member> {
     );
     let lane = prop_oneof![Just(Lane::Standing), rollout_id().prop_map(Lane::Rollout)];
     let named = (label(), label(), label(), rollout_id());
-    let flags = (any::<bool>(), any::<bool>(), any::<u32>());
+    let flags = (any::<bool>(), any::<bool>(), any::<u32>(), of(rollout_id()));
     let rest = (of(release()), of(told), of(grant), lane, step(), of(failure()));
     (named, flags, rest).prop_map(|((environment, host, zone, joined), flags, rest)| Member {
         environment,
@@ -185,6 +185,7 @@ fn member() -> impl Strategy<Value = Member> {
         grant: rest.2,
         lane: rest.3,
         step: rest.4,
+        started: flags.3,
         lane_failures: flags.2,
         failure: rest.5,
     })

@@ -92,6 +92,7 @@ fn members() -> Vec<Edit> {
         }),
         lane: Lane::Rollout(RolloutId(4)),
         step: Step::Granted,
+        started: Some(RolloutId(3)),
         failure: Some(Failure {
             code: Code::HookExit,
             phase: Phase::LayingOut,

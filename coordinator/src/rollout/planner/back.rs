@@ -52,6 +52,10 @@ pub(super) fn take_back(
                 .push(Change::Except { host: host.clone(), exception: Exception::LostAfterSettling }),
         }
     }
+    let room = CLOSED_PER_PLAN - plan.changes.len();
+    let held = index.all(Class::Held).take(room);
+    plan.changes
+        .extend(held.map(|host| Change::Except { host: host.clone(), exception: Exception::Held }));
     if plan.changes.is_empty() {
         plan.changes.push(Change::Turn(Turn::EndRollback));
     }

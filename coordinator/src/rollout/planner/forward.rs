@@ -92,6 +92,8 @@ fn one_box(
             );
             plan.changes.insert(0, prepare(rollout, host));
         }
+        // A grant of this wave came to nothing: void, or its host is gone.
+        Some(Class::Ready(_)) if rolling.granted > 0 => plan.changes.push(Change::Turn(Turn::NextBatch)),
         Some(Class::Ready(_)) => {
             let Some(live) = environment.member(host) else { return };
             let zone = live.member.zone.clone();

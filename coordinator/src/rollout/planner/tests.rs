@@ -1,0 +1,9 @@
+//! The planner, its checker and what carries plans out, over a small world in memory: hosts that act
+//! on what they are told, and laws that watch every plan and every record.
+
+mod host;
+mod laws;
+mod planted;
+mod properties;
+mod scenarios;
+mod world;

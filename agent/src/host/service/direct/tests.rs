@@ -3,6 +3,8 @@ use houston_common::package::Restart;
 use super::super::super::exec::tests::{command, program, running_with, shell, variables, wait_until};
 use super::*;
 
+const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 struct Bench {
     state: tempfile::TempDir,
     cgroups: Cgroups,
@@ -14,7 +16,7 @@ impl Bench {
         let state = tempfile::tempdir().unwrap();
         std::fs::create_dir(state.path().join("environments")).unwrap();
         let cgroups = cgroups(state.path());
-        let direct = Direct::open(state.path(), program(), cgroups.clone()).unwrap();
+        let direct = Direct::open(state.path(), program(), cgroups.clone(), ADDRESS).unwrap();
         Self { state, cgroups, direct }
     }
 
@@ -42,7 +44,7 @@ impl Bench {
 
     /// As after the agent was killed and started again.
     fn restart_agent(&mut self) {
-        self.direct = Direct::open(self.state.path(), program(), self.cgroups.clone()).unwrap();
+        self.direct = Direct::open(self.state.path(), program(), self.cgroups.clone(), ADDRESS).unwrap();
     }
 
     fn pid(&self) -> i32 {
@@ -124,7 +126,9 @@ fn what_cannot_be_executed_fails_at_once() {
     let bench = Bench::new();
     let mut spec = bench.spec("", Restart::Always);
     std::fs::write(bench.state.path().join("program"), "#!/no/such\n").unwrap();
-    for (program, words) in [("./program", "not executable"), ("bin/none", "no such file"), ("none", "neither")] {
+    for (program, words) in
+        [("./program", "not executable"), ("bin/none", "no such file"), ("none", "neither")]
+    {
         spec.command = command(program, &[]);
         let refusal = bench.direct.start(&spec).unwrap_err();
         assert_eq!(refusal.code, Code::ServiceStart);
@@ -150,7 +154,9 @@ fn what_ends_is_started_again_by_its_policy() {
             wanted(&bench.direct.status(&key()))
         });
     };
-    tick_until("two restarts", &|status| matches!(status, Status::Restarting { exit: Exit::Code(3), restarts: 2 }));
+    tick_until("two restarts", &|status| {
+        matches!(status, Status::Restarting { exit: Exit::Code(3), restarts: 2 })
+    });
     let spec = bench.spec("exit 0", Restart::OnFailure);
     bench.direct.start(&spec).unwrap();
     tick_until("it stays down", &|status| *status == Status::Ended(Exit::Code(0)));

@@ -1,0 +1,57 @@
+//! `houston-agent run`: everything put together.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use houston_common::clock::WallTime;
+use houston_common::error::Refusal;
+use houston_common::tls::ClockFloor;
+use tokio::runtime::Handle;
+
+use crate::boot_clock::BootClock;
+use crate::config::{Config, RunnerKind};
+use crate::host::dir::{Dir, refused};
+use crate::host::exec::ExecProgram;
+use crate::host::linux::{Linux, Site};
+use crate::identity_dir::IdentityDir;
+use crate::inventory;
+use crate::lock::Lock;
+use crate::random;
+use crate::start::Start;
+use crate::supervisor::Supervisor;
+use crate::sync::credentials::Credentials;
+use crate::sync::{self, Sync};
+
+/// Runs the agent of an enrolled host until `stop`. To be called on a runtime's only thread, which then
+/// waits for the network alone. What runs keeps running when this returns.
+pub async fn run(
+    directory: &Path,
+    config: &Config,
+    exec: ExecProgram,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Refusal> {
+    let _lock = Lock::take(directory)?;
+    let floor = ClockFloor::new();
+    let credentials = Credentials::load(IdentityDir::open(directory)?, floor.clone())?;
+    let clock = BootClock::new()?;
+    let state = Dir::open(directory).map_err(|e| refused("opening the state directory", &e))?;
+    let now = WallTime::from_system(std::time::SystemTime::now());
+    let start = Start::next(&state, random::number(), now)?;
+    let record = credentials.record();
+    tracing::info!(host = %record.host, zone = %record.zone, coordinator = %record.coordinator, start = start.counter, "starting");
+    let platforms = inventory::platforms();
+    let site = Site {
+        host: record.host.clone(),
+        zone: record.zone.clone(),
+        address: config.address,
+        platforms: platforms.clone(),
+    };
+    let link = Arc::clone(credentials.link());
+    let linux = match config.runner {
+        RunnerKind::Direct => Linux::open(directory, site, exec, link, Handle::current())?,
+    };
+    // What should run runs from here on, whether or not there is a coordinator.
+    let supervisor = Supervisor::start(Arc::new(linux), clock)?;
+    let own = Sync { supervisor, credentials, clock, floor, start, platforms, state: directory.to_owned() };
+    sync::run(own, stop).await
+}

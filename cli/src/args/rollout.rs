@@ -1,0 +1,106 @@
+//! Rollouts, and why they wait.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use houston_common::command::RolloutRef;
+use houston_common::id::{EnvironmentName, HostId, VersionSetName};
+
+use super::{Reason, duration, rollout_ref};
+
+#[derive(Debug, Clone, Args)]
+pub struct RolloutChosen {
+    /// An environment, for its newest rollout, or a rollout's number
+    #[arg(value_name = "ENVIRONMENT|ID", value_parser = rollout_ref)]
+    pub rollout: RolloutRef,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ChangeArgs {
+    #[command(flatten)]
+    pub chosen: RolloutChosen,
+    #[command(flatten)]
+    pub reason: Reason,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct StartArgs {
+    pub environment: EnvironmentName,
+    /// What the environment is to run, with its own settings
+    pub version_set: VersionSetName,
+    /// Let a rollout that is active give way to this one
+    #[arg(long)]
+    pub supersede: bool,
+    /// Offer again what runs already, or what was taken back
+    #[arg(long)]
+    pub force: bool,
+    /// Let floors make way where otherwise no host could ever change
+    #[arg(long)]
+    pub allow_outage: bool,
+    /// Makes the command safe to repeat: a second one with the same key starts nothing
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+    /// Watch it
+    #[arg(long)]
+    pub watch: bool,
+    #[command(flatten)]
+    pub reason: Reason,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RolloutVerb {
+    /// Start a rollout of a version set
+    #[command(after_help = "\
+Example:
+  houston rollout start prod web-42 --watch --reason 'release 42'")]
+    Start(StartArgs),
+    /// Show a rollout
+    Status(RolloutChosen),
+    /// Follow a rollout to its end
+    #[command(after_help = "\
+On a terminal the picture is redrawn in place; in a pipe there is one line per change.
+Ctrl-C ends the watching, not the rollout.
+
+Exit codes: 0 succeeded, 6 succeeded but for hosts that are named, 1 anything else")]
+    Watch(RolloutChosen),
+    /// Wait for a rollout's end, with one line per change of its state: for CI
+    #[command(after_help = "\
+Example:
+  houston rollout wait prod --timeout 2h
+
+Exit codes: 0 succeeded, 6 succeeded but for hosts that are named, 1 anything else or too late")]
+    Wait {
+        #[command(flatten)]
+        chosen: RolloutChosen,
+        /// Give up after this long [default: never]
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        timeout: Option<Duration>,
+    },
+    /// Stop new grants, bakes and gates; what has begun goes on
+    Pause(ChangeArgs),
+    /// End a pause
+    Resume(ChangeArgs),
+    /// End a rollout and leave every host as it is
+    Abort(ChangeArgs),
+    /// Take a rollout back to what ran before it
+    Rollback(ChangeArgs),
+    /// List rollouts, newest first
+    List {
+        /// Only those of this environment
+        environment: Option<EnvironmentName>,
+        /// How many
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  houston explain prod
+  houston explain prod web-1")]
+pub struct ExplainArgs {
+    pub environment: EnvironmentName,
+    /// The host's id, or its part before the random end [default: the environment as a whole]
+    pub host: Option<HostId>,
+}

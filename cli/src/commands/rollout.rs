@@ -1,0 +1,125 @@
+//! Rollouts.
+
+use std::time::Duration;
+
+use houston_common::api::client::OperatorClient;
+use houston_common::command::{
+    ControlRollout, GetRollout, ListRollouts, RolloutAction, RolloutRef, StartRollout,
+};
+use houston_common::error::Refusal;
+use houston_common::view::RolloutView;
+
+use super::{DONE, Shell, wall_now};
+use crate::args::{ChangeArgs, RolloutVerb, StartArgs};
+use crate::console::Console;
+use crate::prose;
+use crate::render::{self, rollout::Frame};
+use crate::watch::{self, Manner};
+
+pub async fn perform(verb: RolloutVerb, shell: &mut Shell<'_>) -> Result<u8, Refusal> {
+    match verb {
+        RolloutVerb::Start(args) => return start(args, shell).await,
+        RolloutVerb::Status(chosen) => {
+            let view = shell.connect().await?.get_rollout(&now(chosen.rollout)).await?;
+            status(&mut shell.console, &view)?;
+        }
+        RolloutVerb::Watch(chosen) => {
+            let client = shell.connect().await?;
+            let view = client.get_rollout(&now(chosen.rollout)).await?;
+            return follow(&client, &mut shell.console, view, Manner::Everything, None).await;
+        }
+        RolloutVerb::Wait { chosen, timeout } => {
+            let client = shell.connect().await?;
+            let view = client.get_rollout(&now(chosen.rollout)).await?;
+            return follow(&client, &mut shell.console, view, Manner::States, timeout).await;
+        }
+        RolloutVerb::Pause(args) => control(shell, args, RolloutAction::Pause).await?,
+        RolloutVerb::Resume(args) => control(shell, args, RolloutAction::Resume).await?,
+        RolloutVerb::Abort(args) => control(shell, args, RolloutAction::Abort).await?,
+        RolloutVerb::Rollback(args) => control(shell, args, RolloutAction::Rollback).await?,
+        RolloutVerb::List { environment, limit } => {
+            let rollouts = shell.connect().await?.list_rollouts(&ListRollouts { environment, limit }).await?;
+            shell.console.answer(
+                || render::json::list("rollouts", &rollouts, render::json::rollout_summary),
+                |paint| render::rollout::list(&rollouts, wall_now(), paint),
+            )?;
+        }
+    }
+    Ok(DONE)
+}
+
+async fn follow(
+    client: &OperatorClient,
+    console: &mut Console<'_>,
+    view: RolloutView,
+    manner: Manner,
+    timeout: Option<Duration>,
+) -> Result<u8, Refusal> {
+    watch::follow(async |question| client.get_rollout(&question).await, console, view, manner, timeout).await
+}
+
+/// A question that is answered at once.
+fn now(rollout: RolloutRef) -> GetRollout {
+    GetRollout { rollout, after_revision: None, wait: Duration::ZERO }
+}
+
+async fn start(args: StartArgs, shell: &mut Shell<'_>) -> Result<u8, Refusal> {
+    let client = shell.connect().await?;
+    let request = StartRollout {
+        environment: args.environment,
+        version_set: args.version_set,
+        reason: args.reason.reason,
+        supersede: args.supersede,
+        force: args.force,
+        allow_outage: args.allow_outage,
+        idempotency_key: args.idempotency_key,
+        plan_hash: None,
+    };
+    let view = client.start_rollout(&request).await?;
+    if args.watch {
+        return follow(&client, &mut shell.console, view, Manner::Everything, None).await;
+    }
+    shell.console.answer(
+        || render::json::rollout(&view),
+        |paint| {
+            format!(
+                "{} of {} has started: {} → {}\n",
+                paint.bold(&format!("rollout {}", view.id)),
+                view.environment,
+                view.from.name,
+                view.to.name
+            )
+        },
+    )?;
+    Ok(DONE)
+}
+
+fn status(console: &mut Console<'_>, view: &RolloutView) -> Result<(), Refusal> {
+    let columns = console.terminal().map(|(columns, _)| (columns, usize::MAX));
+    console.answer(
+        || render::json::rollout(view),
+        |paint| {
+            let frame = Frame { size: columns, age: Duration::ZERO, now: wall_now(), paint };
+            let mut text = render::rollout::picture(view, frame).join("\n");
+            text.push('\n');
+            text
+        },
+    )
+}
+
+async fn control(shell: &mut Shell<'_>, args: ChangeArgs, action: RolloutAction) -> Result<(), Refusal> {
+    let request = ControlRollout { rollout: args.chosen.rollout, action, reason: args.reason.reason };
+    let view = shell.connect().await?.control_rollout(&request).await?;
+    shell.console.answer(
+        || render::json::rollout(&view),
+        |_| {
+            let (id, environment) = (view.id, &view.environment);
+            format!(
+                "rollout {id} of {environment} ({} → {}) {}\n",
+                view.from.name,
+                view.to.name,
+                prose::state_sentence(view.state)
+            )
+        },
+    )
+}

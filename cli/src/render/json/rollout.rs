@@ -1,0 +1,169 @@
+//! Rollouts and reasons for programs.
+
+use houston_common::command::RolloutSummary;
+use houston_common::id::HostId;
+use houston_common::rollout::{Cause, HostState, WaitingOn, Wave};
+use houston_common::view::{HostInRollout, RolloutView, WaveStatus, WaveView};
+use serde_json::{Value, json};
+
+use super::{duration, failure, release, text, texts, time, zone};
+
+pub fn rollout(view: &RolloutView) -> Value {
+    let exceptions: Vec<_> = view
+        .exceptions
+        .iter()
+        .map(|(host, exception)| json!({ "host": text(host), "exception": exception.as_str() }))
+        .collect();
+    json!({
+        "id": view.id.0,
+        "environment": text(&view.environment),
+        "state": view.state.as_str(),
+        "cause": view.cause.as_ref().map(cause),
+        "from": release(&view.from),
+        "to": release(&view.to),
+        "started_by": text(&view.started_by),
+        "reason": view.reason,
+        "started_at_ms": time(view.started_at),
+        "ended_at_ms": view.ended_at.map(time),
+        "revision": view.revision,
+        "waves": view.waves.iter().map(wave_view).collect::<Vec<_>>(),
+        "zones": view.zones.iter().map(zone).collect::<Vec<_>>(),
+        "waiting_on": view.waiting.iter().map(waiting_on).collect::<Vec<_>>(),
+        "hosts": view.hosts,
+        "updated": view.updated,
+        "failures": view.failures,
+        "floor": view.floor,
+        "available": view.available,
+        "notable": view.notable.iter().map(host_in_rollout).collect::<Vec<_>>(),
+        "exceptions": exceptions,
+    })
+}
+
+pub fn rollout_summary(rollout: &RolloutSummary) -> Value {
+    json!({
+        "id": rollout.id.0,
+        "environment": text(&rollout.environment),
+        "state": rollout.state.as_str(),
+        "cause": rollout.cause.as_ref().map(cause),
+        "from": release(&rollout.from),
+        "to": release(&rollout.to),
+        "started_by": text(&rollout.started_by),
+        "reason": rollout.reason,
+        "started_at_ms": time(rollout.started_at),
+        "ended_at_ms": rollout.ended_at.map(time),
+        "hosts": rollout.hosts,
+        "updated": rollout.updated,
+        "failures": rollout.failures,
+        "exceptions": rollout.exceptions,
+    })
+}
+
+/// `one_box`, or `zone` with its name.
+fn wave(wave: &Wave) -> Value {
+    match wave {
+        Wave::OneBox => json!({ "kind": "one_box" }),
+        Wave::Zone(zone) => json!({ "kind": "zone", "zone": text(zone) }),
+    }
+}
+
+fn wave_view(view: &WaveView) -> Value {
+    let status = match view.status {
+        WaveStatus::Done => "done",
+        WaveStatus::Current => "current",
+        WaveStatus::ToCome => "to_come",
+    };
+    json!({
+        "wave": wave(&view.wave),
+        "status": status,
+        "hosts": view.hosts,
+        "settled": view.settled,
+        "bake_ms": duration(view.bake),
+    })
+}
+
+fn host_in_rollout(host: &HostInRollout) -> Value {
+    let phase = match host.state {
+        HostState::Activating(phase) | HostState::Failed(phase) => Some(phase.as_str()),
+        HostState::Waiting
+        | HostState::Preparing
+        | HostState::Ready
+        | HostState::Proving
+        | HostState::Settled
+        | HostState::Reverting
+        | HostState::Reverted
+        | HostState::TakenBack
+        | HostState::Excepted
+        | HostState::Outside => None,
+    };
+    json!({
+        "host": text(&host.host),
+        "zone": text(&host.zone),
+        "state": host.state.as_str(),
+        "phase": phase,
+        "lost": host.lost,
+        "held": host.held,
+        "failure": host.failure.as_ref().map(failure),
+    })
+}
+
+fn cause(cause: &Cause) -> Value {
+    match cause {
+        Cause::FailureBudget { host, failures, allowed } => {
+            json!({ "kind": "failure_budget", "host": text(host), "failures": failures, "allowed": allowed })
+        }
+        Cause::LostBudget { exceptions, allowed } => {
+            json!({ "kind": "lost_budget", "exceptions": exceptions, "allowed": allowed })
+        }
+        Cause::Operator { name, reason } => json!({ "kind": "operator", "name": name, "reason": reason }),
+        Cause::RollbackFailed { host } => json!({ "kind": "rollback_failed", "host": text(host) }),
+        Cause::Law { law } => json!({ "kind": "law", "law": law }),
+    }
+}
+
+/// The reason's name, and its parameters beside it.
+pub fn waiting_on(waiting: &WaitingOn) -> Value {
+    let mut object = parameters(waiting);
+    object["reason"] = waiting.as_str().into();
+    object
+}
+
+fn parameters(waiting: &WaitingOn) -> Value {
+    let hosts = |hosts: &[HostId]| texts(hosts);
+    match waiting {
+        WaitingOn::Prepare { ready, of } => json!({ "ready": ready, "of": of }),
+        WaitingOn::Batch { open, more, deadline_in } => {
+            json!({ "open": hosts(open), "more": more, "deadline_in_ms": duration(*deadline_in) })
+        }
+        WaitingOn::Floor { zone, available, floor, unavailable } => json!({
+            "zone": zone.as_ref().map(ToString::to_string),
+            "available": available,
+            "floor": floor,
+            "unavailable": hosts(unavailable),
+        }),
+        WaitingOn::Bake { wave: on, remaining } => {
+            json!({ "wave": wave(on), "remaining_ms": duration(*remaining) })
+        }
+        WaitingOn::Health { hosts: unwell, more } => json!({ "hosts": hosts(unwell), "more": more }),
+        WaitingOn::OtherEnvironment { host, environment } => {
+            json!({ "host": text(host), "environment": text(environment) })
+        }
+        WaitingOn::Paused { by } => json!({ "by": by }),
+        WaitingOn::Halted { cause: why } => json!({ "cause": cause(why) }),
+        WaitingOn::Turn { wave: own, current } => json!({ "wave": wave(own), "current": wave(current) }),
+        WaitingOn::Queue { position, batch } => json!({ "position": position, "batch": batch }),
+        WaitingOn::Granted { deadline_in } => json!({ "deadline_in_ms": duration(*deadline_in) }),
+        WaitingOn::Silent { for_about } => json!({ "for_about_ms": duration(*for_about) }),
+        WaitingOn::Held { reason } => json!({ "why": reason }),
+        WaitingOn::Excepted { exception, rollout } => {
+            json!({ "exception": exception.as_str(), "rollout": rollout.0 })
+        }
+        WaitingOn::JoinedLater { rollout } | WaitingOn::WentBack { rollout } => {
+            json!({ "rollout": rollout.0 })
+        }
+        WaitingOn::Regressed
+        | WaitingOn::UpToDate
+        | WaitingOn::NothingToRun
+        | WaitingOn::NotHeardYet
+        | WaitingOn::Detached => json!({}),
+    }
+}

@@ -1,0 +1,149 @@
+//! Rollouts for people: the picture of one, what changed since the last picture, and how it ended.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use houston_common::clock::{Rough, WallTime};
+use houston_common::command::RolloutSummary;
+use houston_common::error::{Code, Exit, Refusal};
+use houston_common::id::EnvironmentName;
+use houston_common::rollout::{RolloutState, WaitingOn};
+use houston_common::view::RolloutView;
+
+use super::{Table, joined, time};
+use crate::console::{Paint, plain};
+use crate::prose;
+
+mod changes;
+mod picture;
+
+pub use changes::{Change, changes, failed_since};
+pub use picture::{Frame, picture};
+
+/// One character for a state, so that a look is enough.
+pub const fn glyph(state: RolloutState) -> &'static str {
+    match state {
+        RolloutState::Preparing | RolloutState::Waiting => "◌",
+        RolloutState::Rolling => "●",
+        RolloutState::Baking => "◔",
+        RolloutState::Paused => "‖",
+        RolloutState::RollingBack | RolloutState::RolledBack => "↺",
+        RolloutState::Succeeded => "✓",
+        RolloutState::Halted | RolloutState::Superseded | RolloutState::Aborted => "✗",
+    }
+}
+
+/// A state's glyph and word, coloured by how bad it is.
+pub fn state(state: RolloutState, paint: Paint) -> String {
+    let text = format!("{} {}", glyph(state), prose::state(state));
+    match state {
+        RolloutState::Succeeded => paint.good(&text),
+        RolloutState::Paused | RolloutState::Superseded | RolloutState::Aborted => paint.warn(&text),
+        RolloutState::Halted | RolloutState::RollingBack | RolloutState::RolledBack => paint.bad(&text),
+        RolloutState::Preparing | RolloutState::Rolling | RolloutState::Baking | RolloutState::Waiting => {
+            paint.bold(&text)
+        }
+    }
+}
+
+/// How long it has run, or ran.
+pub fn elapsed(started: WallTime, ended: Option<WallTime>, now: WallTime) -> Duration {
+    Duration::from_millis(ended.unwrap_or(now).0.saturating_sub(started.0))
+}
+
+pub fn list(rollouts: &[RolloutSummary], now: WallTime, paint: Paint) -> String {
+    let mut table = Table::new(&[
+        "ID",
+        "ENVIRONMENT",
+        "STATE",
+        "CHANGE",
+        "UPDATED",
+        "FAILED",
+        "STARTED",
+        "TOOK",
+        "BY",
+        "REASON",
+    ]);
+    for rollout in rollouts {
+        table.row([
+            rollout.id.to_string(),
+            rollout.environment.to_string(),
+            state(rollout.state, paint),
+            format!("{} → {}", rollout.from.name, rollout.to.name),
+            format!("{} of {}", rollout.updated, rollout.hosts),
+            rollout.failures.to_string(),
+            time(rollout.started_at),
+            Rough(elapsed(rollout.started_at, rollout.ended_at, now)).to_string(),
+            rollout.started_by.to_string(),
+            joined([plain(&rollout.reason)].into_iter().filter(|reason| !reason.is_empty()), ""),
+        ]);
+    }
+    table.to_text("no rollouts", paint)
+}
+
+/// Why something waits, one paragraph per reason.
+pub fn explanation(waiting: &[WaitingOn], environment: &EnvironmentName) -> String {
+    if waiting.is_empty() {
+        return format!("Nothing waits in {environment}.\n");
+    }
+    let mut text = String::new();
+    for waiting in waiting {
+        let _ = writeln!(text, "{}", plain(&prose::waiting_on(waiting, environment)));
+    }
+    text
+}
+
+/// Whether a watcher has nothing more to wait for. A halted rollout needs a person first.
+pub fn is_at_rest(view: &RolloutView) -> bool {
+    view.state.is_over() || view.state == RolloutState::Halted
+}
+
+/// What a rollout that is at rest came to: a summary with the exit code, or the refusal to end with.
+pub fn ending(view: &RolloutView) -> Result<(String, Exit), Refusal> {
+    let subject = format!("rollout {} of {}", view.id, view.environment);
+    let because =
+        view.cause.as_ref().map_or_else(String::new, |cause| format!(": {}", plain(&prose::cause(cause))));
+    let status = format!("see houston rollout status {}", view.id);
+    match view.state {
+        RolloutState::Succeeded if view.exceptions.is_empty() => {
+            let hosts = prose::counted(view.updated, "host");
+            Ok((format!("{subject} succeeded: {hosts} on {}\n", view.to.name), Exit::Done))
+        }
+        RolloutState::Succeeded => {
+            let mut text = format!(
+                "{subject} succeeded on {}, but not everywhere: {} left out\n",
+                view.to.name,
+                prose::counted(view.exceptions.len() as u32, "host")
+            );
+            for (host, exception) in &view.exceptions {
+                let _ = writeln!(text, "  {host}: {}", prose::exception(*exception));
+            }
+            Ok((text, Exit::Partial))
+        }
+        RolloutState::RolledBack => {
+            let what = format!("{subject} was taken back to {}{because}", view.from.name);
+            Err(Refusal::new(Code::RolledBack, what, status))
+        }
+        RolloutState::Halted => {
+            let what = format!("{subject} is halted{because}");
+            let next =
+                format!("houston rollout rollback {0}, or houston rollout abort {0}", view.environment);
+            Err(Refusal::new(Code::Halted, what, next))
+        }
+        RolloutState::Aborted => Ok((
+            format!("{subject} was aborted{because}: {} of {} hosts updated\n", view.updated, view.hosts),
+            Exit::Failed,
+        )),
+        RolloutState::Superseded => {
+            Ok((format!("{subject} gave way to another one{because}\n"), Exit::Failed))
+        }
+        RolloutState::Preparing
+        | RolloutState::Rolling
+        | RolloutState::Baking
+        | RolloutState::Waiting
+        | RolloutState::Paused
+        | RolloutState::RollingBack => {
+            Ok((format!("{subject} {}\n", prose::state_sentence(view.state)), Exit::Done))
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Answers come from a list, with failures in between; time is real.
+
+use std::cell::RefCell;
+
+use houston_common::rollout::{Exception, RolloutState};
+
+use super::*;
+use crate::args::Color;
+use crate::console::Surroundings;
+use crate::render::sample::{failed, rolling};
+
+type Answers = Vec<Result<RolloutView, Refusal>>;
+
+struct Seen {
+    ended: Result<u8, Refusal>,
+    out: String,
+    err: String,
+}
+
+fn unreachable() -> Refusal {
+    Refusal::new(Code::Unreachable, "nobody listens", "")
+}
+
+/// Follows from `rolling` through these answers; after the last there is never news again.
+fn followed(
+    answers: Answers,
+    output: Output,
+    manner: Manner,
+    timeout: Option<Duration>,
+    terminal: fn() -> Option<(usize, usize)>,
+) -> Seen {
+    let surroundings = Surroundings { home: None, config_home: None, plain_terminal: true, terminal };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let answers = RefCell::new(answers.into_iter());
+    let revision = RefCell::new(rolling().revision);
+    let ask = async |question: GetRollout| {
+        assert_eq!(question.rollout, RolloutRef::Id(rolling().id));
+        assert_eq!(question.after_revision, Some(*revision.borrow()));
+        let next = answers.borrow_mut().next();
+        match next {
+            Some(Ok(view)) => {
+                *revision.borrow_mut() = view.revision;
+                Ok(view)
+            }
+            Some(Err(refusal)) => Err(refusal),
+            None => std::future::pending().await,
+        }
+    };
+    let mut console = Console::new(&mut out, &mut err, output, Color::Auto, &surroundings);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    let ended = runtime.block_on(async {
+        let limit = Duration::from_secs(30);
+        let following = follow(ask, &mut console, rolling(), manner, timeout);
+        tokio::time::timeout(limit, following).await.expect("ends by itself")
+    });
+    drop(console);
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Seen { ended, out: text(out), err: text(err) }
+}
+
+const fn pipe() -> Option<(usize, usize)> {
+    None
+}
+
+fn ended_in(state: RolloutState, revision: u64) -> RolloutView {
+    RolloutView { state, revision, updated: 6, notable: Vec::new(), waiting: Vec::new(), ..rolling() }
+}
+
+/// Lines without the time before each.
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().map(|line| line.split_once("UTC  ").map_or(line, |(_, rest)| rest)).collect()
+}
+
+#[test]
+fn a_pipe_gets_a_line_per_change_through_an_outage() {
+    let answers = vec![Ok(rolling()), Err(unreachable()), Ok(ended_in(RolloutState::Succeeded, 9))];
+    let seen = followed(answers, Output::Text, Manner::Everything, None, pipe);
+    assert_eq!(seen.ended, Ok(0));
+    assert_eq!(
+        lines(&seen.out),
+        [
+            "one box is done",
+            "zone a begins: 2 hosts",
+            "rollout 17 of prod (web-41 → web-42) is rolling out",
+            "web-2-aaaaa may change now and has not settled yet. The last deadline is in 9m; who misses it has failed.",
+            "6 of 6 updated",
+            "rollout 17 of prod (web-41 → web-42) has succeeded",
+            "rollout 17 of prod succeeded: 6 hosts on web-42",
+        ]
+    );
+    assert_eq!(
+        seen.err,
+        "E-UNREACHABLE: nobody listens; trying again, the rollout goes on\nthe coordinator is reached again\n"
+    );
+}
+
+#[test]
+fn waiting_tells_states_only_and_ends_with_the_rollouts_code() {
+    let rolled_back = RolloutView { state: RolloutState::RolledBack, revision: 8, ..failed() };
+    let seen = followed(vec![Ok(failed()), Ok(rolled_back)], Output::Text, Manner::States, None, pipe);
+    assert_eq!(seen.ended.expect_err("taken back").code, Code::RolledBack);
+    assert_eq!(lines(&seen.out).len(), 3, "{}", seen.out);
+
+    let mut partial = ended_in(RolloutState::Succeeded, 9);
+    partial.exceptions = vec![("web-8-bbbbb".parse().expect("id"), Exception::Silent)];
+    let seen = followed(vec![Ok(partial)], Output::Text, Manner::States, None, pipe);
+    assert_eq!(seen.ended, Ok(6));
+    assert!(seen.out.contains("web-8-bbbbb: it was silent"), "{}", seen.out);
+
+    let seen =
+        followed(vec![Ok(ended_in(RolloutState::Aborted, 9))], Output::Text, Manner::States, None, pipe);
+    assert_eq!(seen.ended, Ok(1));
+}
+
+#[test]
+fn waiting_ends_in_time() {
+    let timeout = Some(Duration::from_millis(50));
+    let seen = followed(Vec::new(), Output::Text, Manner::States, timeout, pipe);
+    assert_eq!(
+        seen.ended.expect_err("too late").to_string(),
+        "E-TIMEOUT: rollout 17 of prod is not at its end after 50ms; it goes on; wait again, or see houston rollout status"
+    );
+}
+
+#[test]
+fn a_refusal_that_no_retry_mends_ends_the_watch() {
+    let refusal = Refusal::new(Code::Role, "not yours to see", "");
+    let seen = followed(vec![Err(refusal.clone())], Output::Text, Manner::Everything, None, pipe);
+    assert_eq!(seen.ended, Err(refusal));
+}
+
+#[test]
+fn programs_get_a_rollout_per_line() {
+    let answers =
+        vec![Ok(failed()), Ok(RolloutView { state: RolloutState::RolledBack, revision: 8, ..failed() })];
+    let seen = followed(answers, Output::Json, Manner::Everything, None, || Some((80, 24)));
+    let states: Vec<_> = seen
+        .out
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["state"].clone())
+        .collect();
+    assert_eq!(states, ["rolling", "rolling_back", "rolled_back"]);
+}
+
+#[test]
+fn a_terminal_gets_pictures_in_place_and_logs_above_them() {
+    let answers = vec![Ok(failed()), Ok(ended_in(RolloutState::Succeeded, 9))];
+    let seen = followed(answers, Output::Text, Manner::Everything, None, || Some((80, 30)));
+    assert_eq!(seen.ended, Ok(0));
+    assert!(seen.out.matches("\u{1b}[J").count() >= 2, "{:?}", seen.out);
+    let log = "✗ web-2-aaaaa in zone a: E-HOOK-EXIT while starting of web: start ended with status 1\n    │ loading\n";
+    assert_eq!(seen.out.matches(log).count(), 1, "{}", seen.out);
+    let last = seen.out.rsplit("\u{1b}[J").next().expect("a picture");
+    assert!(last.contains("✓ succeeded") && last.ends_with("succeeded: 6 hosts on web-42\n"), "{last}");
+    assert_eq!(seen.err, "");
+}

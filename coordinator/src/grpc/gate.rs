@@ -1,0 +1,140 @@
+//! What every request passes before its handler: the table, the caller, the time limit. And what every
+//! refusal passes on its way out: the log.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use houston_common::api::status::from_status;
+use houston_common::error::{Code, Refusal};
+use houston_common::id::quoted;
+use houston_common::tls::{ClockFloor, ConnectInfo};
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use super::access::{self, Row, Who};
+use super::peer::{self, Admitted};
+use super::refused;
+use crate::engine::Engine;
+
+/// Which listener a request came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// Without client certificates.
+    Enrollment,
+    /// With.
+    Mutual,
+}
+
+#[derive(Debug, Clone)]
+pub struct Gate {
+    pub door: Door,
+    pub engine: Engine,
+    pub clock: ClockFloor,
+    pub hold: Duration,
+}
+
+impl Gate {
+    /// The row of a call that exists on this listener, with its caller.
+    async fn admit(
+        &self,
+        method: &str,
+        info: Option<&ConnectInfo>,
+    ) -> Result<(&'static Row, Admitted), Status> {
+        let row = access::row_of(method)
+            .filter(|row| (row.who == Who::Stranger) == (self.door == Door::Enrollment));
+        let Some(row) = row else {
+            return Err(Status::unimplemented(format!("there is no call {} here", quoted(method))));
+        };
+        let certificate = info.and_then(|info| info.peer.clone());
+        let now = self.clock.now();
+        let judged = if row.who == Who::Stranger {
+            // Strangers do not reach the writer before they have passed their own limits.
+            Ok(Admitted::stranger())
+        } else {
+            let judge = move |state: &_, _| peer::judge(state, certificate.as_deref(), row, now);
+            self.engine.read(judge).await.and_then(|judged| judged)
+        };
+        judged.map(|admitted| (row, admitted)).map_err(|refusal| refused(&refusal))
+    }
+}
+
+impl<S> Layer<S> for Gate {
+    type Service = Gated<S>;
+
+    fn layer(&self, inner: S) -> Gated<S> {
+        Gated { gate: Arc::new(self.clone()), inner }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Gated<S> {
+    gate: Arc<Gate>,
+    inner: S,
+}
+
+type Response = http::Response<Body>;
+
+impl<S> Service<http::Request<Body>> for Gated<S>
+where
+    S: Service<http::Request<Body>, Response = Response> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let gate = self.gate.clone();
+        // The one that was found ready is called; its clone waits for the next request.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
+        Box::pin(async move {
+            let method = request.uri().path().to_owned();
+            let info = request.extensions().get::<ConnectInfo>().cloned();
+            let response = match gate.admit(&method, info.as_ref()).await {
+                Err(status) => status.into_http(),
+                Ok((row, admitted)) => {
+                    request.extensions_mut().insert(admitted);
+                    let limit = row.pace.limit(gate.hold);
+                    match tokio::time::timeout(limit, inner.call(request)).await {
+                        Ok(response) => response?,
+                        Err(_) => refused(&too_slow(limit)).into_http(),
+                    }
+                }
+            };
+            log_refusal(&method, info.as_ref(), &response);
+            Ok(response)
+        })
+    }
+}
+
+fn too_slow(limit: Duration) -> Refusal {
+    let what = format!("the call took longer than {} s", limit.as_secs());
+    Refusal::new(Code::Timeout, what, "try again; if it happens again, look at the coordinator's load")
+}
+
+/// One line for each call that was refused before its answer began.
+fn log_refusal(method: &str, info: Option<&ConnectInfo>, response: &Response) {
+    let Some(status) = Status::from_header_map(response.headers()) else { return };
+    if status.code() == tonic::Code::Ok {
+        return;
+    }
+    let refusal = from_status(&status).refusal;
+    let peer = info.and_then(|info| info.peer.as_ref()).map(|certificate| certificate.peer.to_string());
+    let peer = peer.or_else(|| info.map(|info| info.remote.to_string())).unwrap_or_default();
+    let method = quoted(method);
+    match refusal.code {
+        Code::Internal | Code::Store => {
+            tracing::error!(method, peer, code = %refusal.code, what = refusal.what, "refused a call")
+        }
+        _ => tracing::info!(method, peer, code = %refusal.code, what = refusal.what, "refused a call"),
+    }
+}

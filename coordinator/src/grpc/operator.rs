@@ -1,0 +1,443 @@
+//! What operators ask: each message becomes a value, is judged by the service, and the answer becomes a
+//! message. Nothing is decided here but who may, where that depends on what the request says.
+
+use std::time::{Duration, SystemTime};
+
+use houston_common::api::convert::{Wire, name};
+use houston_common::api::status::invalid_field;
+use houston_common::api::wire;
+use houston_common::clock::{FleetTime, WallTime, millis};
+use houston_common::command::{
+    AddOperator, AppliedEnvironment, ApplyEnvironment, ControlRollout, CreateToken, CreateVersionSet,
+    CreatedToken, DrainHost, EditHost, Explain, GetRollout, HostChange, ListHosts, ListRollouts,
+    PackageFinish, Page, RemovePackage, RevokeOperator, RevokeToken, RolloutRef, StartRollout, WhoAmI,
+};
+use houston_common::error::Refusal;
+use houston_common::exchange::{FETCH_FILES_MAX, IssuedCertificate};
+use houston_common::id::{HostId, RolloutId};
+use houston_common::view::{HostView, Role, RolloutView};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::peer::{self, OperatorCaller};
+use super::{Shared, refused};
+use crate::ca::Ca;
+use crate::engine::core::Decided;
+use crate::join_token;
+use crate::service::{access, catalog, environments, hosts, rollouts};
+use crate::state::State;
+
+/// A watcher is answered no sooner than this: a fleet at work commits hundreds of times a second, and
+/// nobody reads so fast.
+const WATCH_PAUSE: Duration = Duration::from_millis(200);
+/// How often a watched rollout is looked at for what changes without a commit: presence, health, time.
+const WATCH_LOOK: Duration = Duration::from_secs(1);
+
+/// The operator service.
+#[derive(Debug)]
+pub struct OperatorService(pub Shared);
+
+type Answer<M> = Result<Response<M>, Status>;
+
+/// The caller, and the request as a value.
+fn ask<D: Wire>(request: Request<D::Message>) -> Result<(OperatorCaller, D), Status> {
+    let caller = peer::operator(&request)?;
+    Ok((caller, D::from_wire(request.into_inner()).map_err(invalid_field)?))
+}
+
+fn tell<D: Wire>(answer: &D) -> Answer<D::Message> {
+    Ok(Response::new(answer.to_wire()))
+}
+
+fn now() -> WallTime {
+    WallTime::from_system(SystemTime::now())
+}
+
+impl OperatorService {
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&State, FleetTime) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Status> {
+        self.0.engine.read(look).await.and_then(|seen| seen).map_err(|refusal| refused(&refusal))
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        decide: impl FnOnce(&State, FleetTime) -> Result<Decided<T>, Refusal> + Send + 'static,
+    ) -> Result<T, Status> {
+        self.0.engine.command(decide).await.map_err(|refusal| refused(&refusal))
+    }
+
+    /// A change of a host, then the host as it is after it.
+    async fn change_host(
+        &self,
+        decide: impl FnOnce(&State) -> Result<Decided<HostId>, Refusal> + Send + 'static,
+    ) -> Answer<wire::HostView> {
+        let host = self.change(|state, _| decide(state)).await?;
+        let view: HostView = self.look(move |state, now| hosts::get(state, &host, now)).await?;
+        tell(&view)
+    }
+
+    async fn rollout(&self, rollout: RolloutRef) -> Result<RolloutView, Status> {
+        // Taken before the look: what is seen is never older than it says.
+        let revision = *self.0.engine.revision().borrow();
+        self.look(move |state, now| rollouts::get(state, &rollout, revision, now)).await
+    }
+
+    /// Waits until there is something after the revision, or the request's patience ends.
+    async fn watch(&self, request: GetRollout) -> Result<RolloutView, Status> {
+        let GetRollout { rollout, after_revision, wait } = request;
+        let first = self.rollout(rollout.clone()).await?;
+        let Some(after) = after_revision else { return Ok(first) };
+        let started = Instant::now();
+        let deadline = started + wait;
+        let mut revision = self.0.engine.revision();
+        let mut view = first.clone();
+        loop {
+            let same = RolloutView { revision: first.revision, ..view.clone() } == first;
+            let at = Instant::now();
+            if view.revision > after || !same || at >= deadline {
+                break;
+            }
+            let look_at = deadline.min(at + WATCH_LOOK);
+            tokio::select! {
+                _ = timeout_at(look_at, revision.changed()) => {}
+                () = self.0.stopping() => break,
+            }
+            view = self.rollout(rollout.clone()).await?;
+        }
+        sleep_until(deadline.min(started + WATCH_PAUSE)).await;
+        self.rollout(rollout).await
+    }
+
+    async fn enter_operator(
+        &self,
+        who: OperatorCaller,
+        request: AddOperator,
+    ) -> Result<IssuedCertificate, Refusal> {
+        let caller = who.anywhere()?;
+        let key = Ca::requested_key(&request.csr)?.fingerprint().0;
+        let lifetime = self.0.operator_certificate_lifetime;
+        let at = SystemTime::now();
+        let expires = WallTime(WallTime::from_system(at).0.saturating_add(millis(lifetime)));
+        let (csr, operator) = (request.csr.clone(), request.name.clone());
+        let enter = move |state: &_, _| access::add_operator(state, &caller, &request, key, expires);
+        self.0.engine.command(enter).await?;
+        let issued = self.0.ca.issue_operator(&csr, &operator, lifetime, at)?;
+        Ok(self.0.with_authority(issued))
+    }
+}
+
+#[tonic::async_trait]
+impl wire::operator_server::Operator for OperatorService {
+    async fn who_am_i(&self, request: Request<wire::WhoAmIRequest>) -> Answer<wire::WhoAmIResponse> {
+        let who = peer::operator(&request)?;
+        let wire::WhoAmIRequest {} = request.into_inner();
+        let (store, regressed) = self.look(|state, _| Ok((state.meta.store, state.meta.regressed))).await?;
+        tell(&WhoAmI {
+            operator: who.name().clone(),
+            roles: who.roles().to_vec(),
+            coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
+            store,
+            regressed,
+            server_time: now(),
+        })
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<wire::CreateTokenRequest>,
+    ) -> Answer<wire::CreateTokenResponse> {
+        let (who, request) = ask::<CreateToken>(request)?;
+        let caller = who.anywhere().map_err(|refusal| refused(&refusal))?;
+        let new = join_token::new(self.0.ca.fingerprint()).map_err(|refusal| refused(&refusal))?;
+        let parts = access::TokenParts { id: new.id, secret: new.secret };
+        let token =
+            self.change(move |state, now| access::create_token(state, &caller, &request, parts, now)).await?;
+        tell(&CreatedToken { secret: new.text, token })
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<wire::ListTokensRequest>,
+    ) -> Answer<wire::ListTokensResponse> {
+        peer::operator(&request)?;
+        let wire::ListTokensRequest {} = request.into_inner();
+        tell(&self.look(|state, now| Ok(access::list_tokens(state, now))).await?)
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<wire::RevokeTokenRequest>,
+    ) -> Answer<wire::RevokeTokenResponse> {
+        let (who, request) = ask::<RevokeToken>(request)?;
+        self.change(move |state, _| access::revoke_token(state, &who.anywhere()?, &request)).await?;
+        Ok(Response::new(wire::RevokeTokenResponse {}))
+    }
+
+    async fn add_operator(
+        &self,
+        request: Request<wire::AddOperatorRequest>,
+    ) -> Answer<wire::AddOperatorResponse> {
+        let (who, request) = ask::<AddOperator>(request)?;
+        let issued = self.enter_operator(who, request).await.map_err(|refusal| refused(&refusal))?;
+        Ok(Response::new(issued.into()))
+    }
+
+    async fn list_operators(
+        &self,
+        request: Request<wire::ListOperatorsRequest>,
+    ) -> Answer<wire::ListOperatorsResponse> {
+        peer::operator(&request)?;
+        let wire::ListOperatorsRequest {} = request.into_inner();
+        tell(&self.look(|state, _| Ok(access::list_operators(state))).await?)
+    }
+
+    async fn revoke_operator(
+        &self,
+        request: Request<wire::RevokeOperatorRequest>,
+    ) -> Answer<wire::RevokeOperatorResponse> {
+        let (who, request) = ask::<RevokeOperator>(request)?;
+        self.change(move |state, _| access::revoke_operator(state, &who.anywhere()?, &request)).await?;
+        Ok(Response::new(wire::RevokeOperatorResponse {}))
+    }
+
+    async fn list_hosts(&self, request: Request<wire::ListHostsRequest>) -> Answer<wire::ListHostsResponse> {
+        let (_, request) = ask::<ListHosts>(request)?;
+        tell(&self.look(move |state, now| hosts::list(state, &request, now)).await?)
+    }
+
+    async fn get_host(&self, request: Request<wire::GetHostRequest>) -> Answer<wire::HostView> {
+        peer::operator(&request)?;
+        let wire::GetHostRequest { host } = request.into_inner();
+        let host: HostId = name("host", &host).map_err(invalid_field)?;
+        tell(&self.look(move |state, now| hosts::get(state, &host, now)).await?)
+    }
+
+    async fn edit_host(&self, request: Request<wire::EditHostRequest>) -> Answer<wire::HostView> {
+        let (who, request) = ask::<EditHost>(request)?;
+        self.change_host(move |state| hosts::edit(state, &who.anywhere()?, &request)).await
+    }
+
+    async fn drain_host(&self, request: Request<wire::DrainHostRequest>) -> Answer<wire::HostView> {
+        let (who, request) = ask::<DrainHost>(request)?;
+        self.change_host(move |state| hosts::drain(state, &who.anywhere()?, &request)).await
+    }
+
+    async fn remove_host(
+        &self,
+        request: Request<wire::HostChangeRequest>,
+    ) -> Answer<wire::RemoveHostResponse> {
+        let (who, request) = ask::<HostChange>(request)?;
+        self.change(move |state, _| hosts::remove(state, &who.anywhere()?, &request)).await?;
+        Ok(Response::new(wire::RemoveHostResponse {}))
+    }
+
+    async fn release_host(&self, request: Request<wire::HostChangeRequest>) -> Answer<wire::HostView> {
+        let (who, request) = ask::<HostChange>(request)?;
+        self.change_host(move |state| hosts::release(state, &who.anywhere()?, &request)).await
+    }
+
+    async fn revoke_host(&self, request: Request<wire::HostChangeRequest>) -> Answer<wire::HostView> {
+        let (who, request) = ask::<HostChange>(request)?;
+        self.change_host(move |state| hosts::revoke(state, &who.anywhere()?, &request)).await
+    }
+
+    type PackageStartStream =
+        tokio_stream::Iter<std::vec::IntoIter<Result<wire::PackageStartResponse, Status>>>;
+
+    async fn package_start(
+        &self,
+        request: Request<Streaming<wire::PackageStartRequest>>,
+    ) -> Answer<Self::PackageStartStream> {
+        peer::operator(&request)?;
+        let wanted = self.0.transfers.package_start(request.into_inner()).await?;
+        let answers: Vec<_> =
+            wanted.chunks(FETCH_FILES_MAX).map(|files| Ok(files.to_vec().to_wire())).collect();
+        Ok(Response::new(tokio_stream::iter(answers)))
+    }
+
+    async fn upload_files(
+        &self,
+        request: Request<Streaming<wire::FileUpload>>,
+    ) -> Answer<wire::UploadFilesResponse> {
+        peer::operator(&request)?;
+        tell(&self.0.transfers.upload_files(request.into_inner()).await?)
+    }
+
+    async fn package_finish(
+        &self,
+        request: Request<wire::PackageFinishRequest>,
+    ) -> Answer<wire::PackageView> {
+        let (who, request) = ask::<PackageFinish>(request)?;
+        let bytes = self.0.transfers.complete(&request.package).await.map_err(|refusal| refused(&refusal))?;
+        let wall = now();
+        let id = self
+            .change(move |state, _| catalog::commit_package(state, &who.anywhere()?, &request, bytes, wall))
+            .await?;
+        tell(&self.look(move |state, _| catalog::get_package(state, &id)).await?)
+    }
+
+    async fn list_packages(
+        &self,
+        request: Request<wire::ListPackagesRequest>,
+    ) -> Answer<wire::ListPackagesResponse> {
+        peer::operator(&request)?;
+        let wire::ListPackagesRequest { page } = request.into_inner();
+        let page = read_page(page)?;
+        tell(&self.look(move |state, _| catalog::list_packages(state, &page)).await?)
+    }
+
+    async fn remove_package(
+        &self,
+        request: Request<wire::RemovePackageRequest>,
+    ) -> Answer<wire::RemovePackageResponse> {
+        let (who, request) = ask::<RemovePackage>(request)?;
+        self.change(move |state, _| catalog::remove_package(state, &who.anywhere()?, &request)).await?;
+        self.0.collect.notify_one();
+        Ok(Response::new(wire::RemovePackageResponse {}))
+    }
+
+    async fn create_version_set(
+        &self,
+        request: Request<wire::CreateVersionSetRequest>,
+    ) -> Answer<wire::VersionSetView> {
+        let (who, request) = ask::<CreateVersionSet>(request)?;
+        let wall = now();
+        let set =
+            self.change(move |state, _| catalog::create_set(state, &who.anywhere()?, &request, wall)).await?;
+        tell(&self.look(move |state, _| catalog::get_set(state, &set)).await?)
+    }
+
+    async fn list_version_sets(
+        &self,
+        request: Request<wire::ListVersionSetsRequest>,
+    ) -> Answer<wire::ListVersionSetsResponse> {
+        peer::operator(&request)?;
+        let wire::ListVersionSetsRequest { page } = request.into_inner();
+        let page = read_page(page)?;
+        tell(&self.look(move |state, _| catalog::list_sets(state, &page)).await?)
+    }
+
+    async fn get_version_set(
+        &self,
+        request: Request<wire::GetVersionSetRequest>,
+    ) -> Answer<wire::VersionSetView> {
+        peer::operator(&request)?;
+        let wire::GetVersionSetRequest { name: set } = request.into_inner();
+        let set = name("name", &set).map_err(invalid_field)?;
+        tell(&self.look(move |state, _| catalog::get_set(state, &set)).await?)
+    }
+
+    async fn apply_environment(
+        &self,
+        request: Request<wire::ApplyEnvironmentRequest>,
+    ) -> Answer<wire::ApplyEnvironmentResponse> {
+        let (who, request) = ask::<ApplyEnvironment>(request)?;
+        let apply = move |state: &State, _| {
+            let caller = who.within(&request.name)?;
+            let before =
+                state.environments.get(&request.name).map(|environment| &environment.definition.selector);
+            if before != Some(&request.selector) {
+                // A selector can take in hosts of any environment.
+                who.must(Role::Admin, None)?;
+            }
+            environments::apply(state, &caller, &request)
+        };
+        let applied: AppliedEnvironment = self.change(apply).await?;
+        tell(&applied)
+    }
+
+    async fn list_environments(
+        &self,
+        request: Request<wire::ListEnvironmentsRequest>,
+    ) -> Answer<wire::ListEnvironmentsResponse> {
+        let who = peer::operator(&request)?;
+        let wire::ListEnvironmentsRequest { page } = request.into_inner();
+        let page = read_page(page)?;
+        let mut listed = self.look(move |state, _| environments::list(state, &page)).await?;
+        listed.items.retain(|environment| who.sees(&environment.name));
+        tell(&listed)
+    }
+
+    async fn get_environment(
+        &self,
+        request: Request<wire::GetEnvironmentRequest>,
+    ) -> Answer<wire::EnvironmentView> {
+        let who = peer::operator(&request)?;
+        let wire::GetEnvironmentRequest { name: environment } = request.into_inner();
+        let environment = name("name", &environment).map_err(invalid_field)?;
+        let get = move |state: &State, _| {
+            who.within(&environment)?;
+            environments::get(state, &environment)
+        };
+        tell(&self.look(get).await?)
+    }
+
+    async fn plan_rollout(
+        &self,
+        request: Request<wire::StartRolloutRequest>,
+    ) -> Answer<wire::PlanRolloutResponse> {
+        let (who, request) = ask::<StartRollout>(request)?;
+        let plan = move |state: &State, now| {
+            let caller = who.within(&request.environment)?;
+            rollouts::plan(state, &caller, &request, now)
+        };
+        tell(&self.look(plan).await?)
+    }
+
+    async fn start_rollout(&self, request: Request<wire::StartRolloutRequest>) -> Answer<wire::RolloutView> {
+        let (who, request) = ask::<StartRollout>(request)?;
+        let wall = now();
+        let start = move |state: &State, _| {
+            let caller = who.within(&request.environment)?;
+            rollouts::start(state, &caller, &request, wall)
+        };
+        let id: RolloutId = self.change(start).await?;
+        tell(&self.rollout(RolloutRef::Id(id)).await?)
+    }
+
+    async fn get_rollout(&self, request: Request<wire::GetRolloutRequest>) -> Answer<wire::RolloutView> {
+        let (who, request) = ask::<GetRollout>(request)?;
+        let rollout = request.rollout.clone();
+        self.look(move |state, _| who.within(&rollouts::environment_of(state, &rollout)?)).await?;
+        tell(&self.watch(request).await?)
+    }
+
+    async fn list_rollouts(
+        &self,
+        request: Request<wire::ListRolloutsRequest>,
+    ) -> Answer<wire::ListRolloutsResponse> {
+        let (who, request) = ask::<ListRollouts>(request)?;
+        let mut listed = self.look(move |state, _| rollouts::list(state, &request)).await?;
+        listed.retain(|rollout| who.sees(&rollout.environment));
+        tell(&listed)
+    }
+
+    async fn control_rollout(
+        &self,
+        request: Request<wire::ControlRolloutRequest>,
+    ) -> Answer<wire::RolloutView> {
+        let (who, request) = ask::<ControlRollout>(request)?;
+        let wall = now();
+        let control = move |state: &State, now| {
+            let caller = who.within(&rollouts::environment_of(state, &request.rollout)?)?;
+            rollouts::control(state, &caller, &request, now, wall)
+        };
+        let id: RolloutId = self.change(control).await?;
+        tell(&self.rollout(RolloutRef::Id(id)).await?)
+    }
+
+    async fn explain(&self, request: Request<wire::ExplainRequest>) -> Answer<wire::ExplainResponse> {
+        let (who, request) = ask::<Explain>(request)?;
+        let explain = move |state: &State, now| {
+            who.within(&request.environment)?;
+            rollouts::explain(state, &request, now)
+        };
+        tell(&self.look(explain).await?)
+    }
+}
+
+fn read_page(page: Option<wire::Page>) -> Result<Page, Status> {
+    houston_common::api::convert::nested("page", page).map_err(invalid_field)
+}

@@ -1,0 +1,242 @@
+//! A rollout before it exists: what it would be, and everything that speaks against it.
+#![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
+
+use std::collections::BTreeMap;
+
+use houston_common::clock::WallTime;
+use houston_common::command::{EMPTY_VERSION_SET, StartRollout};
+use houston_common::digest::VersionSetDigest;
+use houston_common::error::{Code, Refusal};
+use houston_common::id::Zone;
+use houston_common::policy::{Policy, Share};
+use houston_common::release::{Release, VersionSet};
+
+use super::super::catalog::set_named;
+use super::super::{Caller, conflict, environment, next_rollout};
+use super::remember;
+use crate::environment::index::Counts;
+use crate::environment::member::Member;
+use crate::environment::{Definition, Environment};
+use crate::rollout::planner::floors::floor;
+use crate::rollout::{Direction, Rolling, Rollout, Stage};
+use crate::state::{Edit, Meta, State};
+
+/// A rollout as it would be created, with what it rests on.
+pub(super) struct Draft<'a> {
+    pub(super) environment: &'a Environment,
+    pub(super) rollout: Rollout,
+    pub(super) superseded: Option<&'a Rollout>,
+}
+
+/// Everything that `start` refuses but for want of confirmation.
+pub(super) fn draft<'a>(
+    state: &'a State,
+    caller: &Caller,
+    request: &StartRollout,
+) -> Result<Draft<'a>, Refusal> {
+    let environment = environment(state, &request.environment)?;
+    let definition = &environment.definition;
+    let target = Release { version_set: version_set(state, request)?, settings: definition.settings };
+    let superseded = environment.rollout.as_ref();
+    if let Some(active) = superseded
+        && !request.supersede
+    {
+        return Err(conflict(active));
+    }
+    let scope = Scope::of(state, environment, &target);
+    if scope.hosts == 0 {
+        return Err(Refusal::new(
+            Code::EnvironmentEmpty,
+            format!("no host has the labels that environment {} selects", request.environment),
+            "see them with `houston host list`, set them with `houston host label`",
+        ));
+    }
+    let there_already = same(&target, &definition.baked) && scope.off == 0 && superseded.is_none();
+    if there_already && !request.force {
+        let what = format!("environment {} runs {} already", request.environment, request.version_set);
+        return Err(Refusal::new(Code::NoChange, what, "use --force to roll it out all the same"));
+    }
+    if definition.bad.contains(&target) && !request.force {
+        let what = format!("{} was taken back in {} before", request.version_set, request.environment);
+        return Err(Refusal::new(Code::BadVersion, what, "use --force to try it again"));
+    }
+    let policy = pinned_policy(&definition.policy, request, &target);
+    scope.can_move(&policy)?;
+    let mut inherits = definition.unresolved.clone();
+    if let Some(superseded) = superseded {
+        remember(&mut inherits, superseded.inherits.iter().copied().chain([superseded.id]));
+    }
+    let rollout = Rollout {
+        zones: scope.zones_in_order(&policy.zone_order),
+        planned: scope.planned(),
+        hosts: scope.hosts,
+        stage: Stage::Rolling(Rolling::begin(0)),
+        inherits,
+        ..created(state, definition, target, policy, caller, &request.reason)
+    };
+    Ok(Draft { environment, rollout, superseded })
+}
+
+/// What every new rollout has alike; what depends on its hosts is left to the caller.
+fn created(
+    state: &State,
+    definition: &Definition,
+    target: Release,
+    policy: Policy,
+    caller: &Caller,
+    reason: &str,
+) -> Rollout {
+    Rollout {
+        id: next_rollout(state),
+        environment: definition.name.clone(),
+        target,
+        way_back: definition.baked,
+        policy,
+        direction: Direction::Forward,
+        zones: Vec::new(),
+        planned: BTreeMap::new(),
+        hosts: 0,
+        started_by: caller.name.clone(),
+        reason: reason.to_owned(),
+        started_at: WallTime(0),
+        ended_at: None,
+        stage: Stage::RollingBack,
+        paused: None,
+        cause: None,
+        failures: 0,
+        first_failure: None,
+        last_failure: None,
+        exceptions: 0,
+        inherits: Vec::new(),
+        request: String::new(),
+    }
+}
+
+/// Takes back what a rollout that had succeeded did, as a new rollout to its way back.
+pub(super) fn taking_back(
+    state: &State,
+    environment: &Environment,
+    of: &Rollout,
+    caller: &Caller,
+    reason: &str,
+    wall: WallTime,
+) -> Rollout {
+    let definition = &environment.definition;
+    let scope = Scope::of(state, environment, &of.way_back);
+    Rollout {
+        way_back: of.target,
+        direction: Direction::Back { of: of.id },
+        zones: scope.zones_in_order(&definition.policy.zone_order),
+        planned: scope.planned(),
+        hosts: scope.hosts,
+        started_at: wall,
+        ..created(state, definition, of.way_back, definition.policy.clone(), caller, reason)
+    }
+}
+
+/// The store's numbers after one more rollout.
+pub(super) fn raised(state: &State) -> Edit {
+    Edit::Meta(Meta { rollout: next_rollout(state), ..state.meta.clone() })
+}
+
+fn version_set(state: &State, request: &StartRollout) -> Result<VersionSetDigest, Refusal> {
+    if request.version_set.as_str() == EMPTY_VERSION_SET {
+        return Ok(VersionSet::empty().digest());
+    }
+    set_named(state, &request.version_set).map(|set| set.set.digest())
+}
+
+/// Whether two releases ask the same of a host. Nothing is nothing, whatever its settings.
+fn same(one: &Release, other: &Release) -> bool {
+    one == other || (one.is_empty() && other.is_empty())
+}
+
+/// The environment's policy, unless floors are not to hold: where the operator allows an outage, and
+/// where taking the service away is what was asked for. Batches and bakes bind both.
+fn pinned_policy(policy: &Policy, request: &StartRollout, target: &Release) -> Policy {
+    if request.allow_outage || target.is_empty() {
+        Policy { fleet_floor: Share::Hosts(0), zone_floor: None, ..policy.clone() }
+    } else {
+        policy.clone()
+    }
+}
+
+/// The hosts of a new rollout. A new rollout pins the hosts' zones of today, so the hosts' own count
+/// here, and not the ones that a superseded rollout has pinned.
+struct Scope<'a> {
+    zones: BTreeMap<&'a Zone, ZoneScope>,
+    hosts: u32,
+    /// Hosts that do not run the target.
+    off: u32,
+}
+
+#[derive(Default)]
+struct ZoneScope {
+    in_service: u32,
+    /// In service, and not on the target.
+    to_move: u32,
+}
+
+impl<'a> Scope<'a> {
+    fn of(state: &'a State, environment: &Environment, target: &Release) -> Self {
+        let mut scope = Self { zones: BTreeMap::new(), hosts: 0, off: 0 };
+        for live in environment.members().filter(|live| !live.member.detached) {
+            let Some(entry) = state.fleet.get(&live.member.host) else { continue };
+            let off = is_off(&live.member, target);
+            let zone = scope.zones.entry(&entry.host.zone).or_default();
+            zone.in_service += u32::from(live.member.in_service());
+            zone.to_move += u32::from(live.member.in_service() && off);
+            scope.hosts += 1;
+            scope.off += u32::from(off);
+        }
+        scope
+    }
+
+    fn planned(&self) -> BTreeMap<Zone, u32> {
+        self.zones.iter().map(|(zone, counts)| (Zone::clone(zone), counts.in_service)).collect()
+    }
+
+    /// Those that the policy orders, then the others by name.
+    fn zones_in_order(&self, order: &[Zone]) -> Vec<Zone> {
+        let named = order.iter().filter(|zone| self.zones.contains_key(zone));
+        let others = self.zones.keys().copied().filter(|zone| !order.contains(zone));
+        named.chain(others).cloned().collect()
+    }
+
+    /// E-BUDGET-ALL if hosts in service must move, and under a floor not one of them ever could.
+    fn can_move(&self, policy: &Policy) -> Result<(), Refusal> {
+        let stuck = |place: String, key: &str, share: Share, hosts: u32| {
+            Refusal::new(
+                Code::BudgetAll,
+                format!(
+                    "under policy.{key} ({share}) none of the {hosts} hosts in service {place} could ever move"
+                ),
+                format!("lower {key}, or use --allow-outage"),
+            )
+        };
+        let (service, to_move) = self
+            .zones
+            .values()
+            .fold((0, 0), |(service, to_move), zone| (service + zone.in_service, to_move + zone.to_move));
+        if to_move > 0 && floor(policy.fleet_floor, service, in_service(service)) >= service {
+            return Err(stuck("in the environment".to_owned(), "fleet_floor", policy.fleet_floor, service));
+        }
+        let Some(share) = policy.zone_floor else { return Ok(()) };
+        for (zone, counts) in &self.zones {
+            let service = counts.in_service;
+            if counts.to_move > 0 && floor(share, service, in_service(service)) >= service {
+                return Err(stuck(format!("in zone {zone}"), "zone_floor", share, service));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_off(member: &Member, target: &Release) -> bool {
+    member.settled.map_or(!target.is_empty(), |settled| !same(&settled, target))
+}
+
+/// Counts of hosts that are all in service and available.
+pub(super) fn in_service(hosts: u32) -> Counts {
+    Counts { hosts, in_service: hosts, available: hosts, moving: 0 }
+}

@@ -1,0 +1,355 @@
+//! What must always hold, judged after every event from the simulator's own knowledge: what the store
+//! took, what the coordinator heard, what the hosts did. Shares no code with the planner or its checker.
+
+mod grants;
+mod rollouts;
+mod truth;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use houston_common::clock::FleetTime;
+use houston_common::error::Code;
+use houston_common::id::{EnvironmentName, Epoch, Generation, HostId, RolloutId, Zone};
+use houston_common::release::Release;
+use houston_common::report::{EnvironmentReport, HealthReport, Phase, Position, Report};
+use houston_coordinator::engine::core::Minds;
+use houston_coordinator::environment::Definition;
+use houston_coordinator::environment::member::{Lane, Member};
+use houston_coordinator::fleet::Host;
+use houston_coordinator::records;
+use houston_coordinator::rollout::planner::GateValues;
+use houston_coordinator::rollout::{Rollout, Stage};
+use houston_coordinator::state::{Edit, Meta, State};
+use houston_coordinator::store::Change;
+
+use super::coordinator::{Answer, LOST_AFTER};
+use truth::Truth;
+
+pub(super) use truth::Site;
+
+/// A law that did not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Violation {
+    pub(super) law: &'static str,
+    pub(super) detail: String,
+}
+
+/// An environment on a host.
+pub(super) type Place = (EnvironmentName, HostId);
+
+#[derive(Debug, Default)]
+pub(super) struct Checker {
+    pub(super) violation: Option<Violation>,
+    pub(super) stored: Stored,
+    heard: Heard,
+    histories: BTreeMap<RolloutId, History>,
+    /// Every grant that was ever stored.
+    grants: BTreeMap<Generation, Granted>,
+    truth: Truth,
+    /// A host's zone was edited: what is bad in one zone alone is no longer bounded by zones.
+    pub(super) has_moved: bool,
+}
+
+/// What the store holds, read from its commits.
+#[derive(Debug, Default)]
+pub(super) struct Stored {
+    pub(super) hosts: BTreeMap<HostId, Host>,
+    pub(super) members: BTreeMap<Place, Member>,
+    pub(super) definitions: BTreeMap<EnvironmentName, Definition>,
+    pub(super) rollouts: BTreeMap<RolloutId, Rollout>,
+    meta: Option<Meta>,
+    told_max: Generation,
+}
+
+/// What the coordinator's process has heard since it started.
+#[derive(Debug, Default)]
+struct Heard {
+    hosts: BTreeMap<HostId, (FleetTime, Position)>,
+    reports: BTreeMap<Place, EnvironmentReport>,
+    now: FleetTime,
+    /// The newest position ever sent by a host.
+    newest: BTreeMap<HostId, (u64, u64)>,
+    /// The newest end of an activation that the coordinator was told.
+    ends: BTreeMap<Place, (Generation, Phase)>,
+}
+
+#[derive(Debug, Default)]
+struct History {
+    baking_since: Option<u64>,
+    /// Hosts granted forward, and those of them that were down before.
+    forward: BTreeSet<HostId>,
+    was_down: BTreeSet<HostId>,
+    /// Hosts that activated the target.
+    exposed: BTreeSet<HostId>,
+    first_batch: BTreeMap<Zone, u32>,
+    /// What each host switched to, repetitions left out.
+    switches: BTreeMap<HostId, Vec<Option<houston_common::digest::ReleaseDigest>>>,
+}
+
+#[derive(Debug, Clone)]
+struct Granted {
+    place: Place,
+    lane: Lane,
+    release: Release,
+    taking_back: bool,
+    begun: bool,
+}
+
+/// One commit's changes, with what was before.
+struct Commit {
+    members: Vec<(Option<Member>, Member)>,
+    rollouts: Vec<(Option<Rollout>, Rollout)>,
+}
+
+impl Checker {
+    fn broken(&mut self, law: &'static str, detail: impl Into<String>) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation { law, detail: detail.into() });
+        }
+    }
+
+    /// The store took these changes at once, at the simulated time `now`.
+    pub(super) fn committed(&mut self, changes: &[Change], now: u64) {
+        let commit = self.apply(changes);
+        for (before, member) in &commit.members {
+            self.member_changed(before.as_ref(), member);
+        }
+        for (before, rollout) in &commit.rollouts {
+            self.rollout_changed(before.as_ref(), rollout, now);
+        }
+        self.one_active_each();
+        let mut granted: Vec<&Member> = commit
+            .members
+            .iter()
+            .filter(|(before, after)| {
+                let was = before.as_ref().and_then(|member| member.grant).map(|grant| grant.generation);
+                after.grant.is_some_and(|grant| was != Some(grant.generation))
+            })
+            .map(|(_, after)| after)
+            .collect();
+        granted.sort_by_key(|member| member.grant.map(|grant| grant.generation));
+        for member in granted {
+            self.granted(member);
+        }
+    }
+
+    fn apply(&mut self, changes: &[Change]) -> Commit {
+        let mut commit = Commit { members: Vec::new(), rollouts: Vec::new() };
+        for change in changes {
+            let Some(value) = change.value() else {
+                self.forget(&String::from_utf8_lossy(change.key().as_bytes()));
+                continue;
+            };
+            match records::decode(change.key(), value).expect("a record that was just written") {
+                Edit::Meta(meta) => self.meta_changed(meta),
+                Edit::Host(host) => {
+                    if let Some(reason) = host.held.as_ref() {
+                        self.broken("S17 no false clone", format!("{} is held: {reason}", host.id));
+                    }
+                    self.stored.hosts.insert(host.id.clone(), host);
+                }
+                Edit::Member(member) => {
+                    let place = (member.environment.clone(), member.host.clone());
+                    commit.members.push((self.stored.members.insert(place, member.clone()), member));
+                }
+                Edit::Environment(definition) => {
+                    self.stored.definitions.insert(definition.name.clone(), definition);
+                }
+                Edit::Rollout(rollout) => {
+                    commit.rollouts.push((self.stored.rollouts.insert(rollout.id, rollout.clone()), rollout));
+                }
+                _ => {}
+            }
+        }
+        commit
+    }
+
+    fn forget(&mut self, key: &str) {
+        let parts: Vec<&str> = key.split('/').collect();
+        match parts[..] {
+            ["host", host] => {
+                let host: HostId = super::name(host);
+                self.stored.hosts.remove(&host);
+                self.heard.hosts.remove(&host);
+            }
+            ["member", environment, host] => {
+                let place = (super::name(environment), super::name(host));
+                self.stored.members.remove(&place);
+                self.heard.reports.remove(&place);
+            }
+            _ => {}
+        }
+    }
+
+    fn meta_changed(&mut self, meta: Meta) {
+        if let Some(before) = &self.stored.meta
+            && (meta.generation < before.generation || meta.rollout < before.rollout || meta.audit < before.audit)
+        {
+            self.broken("E11 monotone generations", format!("{before:?} became {meta:?}"));
+        }
+        if meta.regressed {
+            self.broken("E26 no false regress", "the store is said to have gone back in time");
+        }
+        self.stored.meta = Some(meta);
+    }
+
+    fn one_active_each(&mut self) {
+        let mut active: BTreeMap<EnvironmentName, RolloutId> = BTreeMap::new();
+        let mut twice = None;
+        for rollout in self.stored.rollouts.values().filter(|rollout| !rollout.is_over()) {
+            if let Some(other) = active.insert(rollout.environment.clone(), rollout.id) {
+                twice = Some(format!("{other} and {} in {}", rollout.id, rollout.environment));
+            }
+        }
+        if let Some(detail) = twice {
+            self.broken("E9 one active rollout", detail);
+        }
+    }
+
+    /// The coordinator took a report in, or refused it.
+    pub(super) fn heard(&mut self, host: &HostId, report: &Report, result: Result<(), Code>, now: FleetTime) {
+        self.heard.now = now;
+        if result.is_err() {
+            return;
+        }
+        let position = report.position;
+        let newest = self.heard.hosts.get(host).map(|(_, position)| (position.start, position.sequence));
+        if newest.is_some_and(|newest| (position.start, position.sequence) <= newest) {
+            return;
+        }
+        self.heard.hosts.insert(host.clone(), (now, position));
+        for report in &report.environments {
+            let place = (report.environment.clone(), host.clone());
+            if let (Some(stamp), Phase::Settled | Phase::Reverted | Phase::Failed) = (report.stamp, report.phase) {
+                self.heard.ends.insert(place.clone(), (stamp.generation, report.phase));
+            }
+            if self.stored.members.contains_key(&place) {
+                self.heard.reports.insert(place, report.clone());
+            }
+        }
+    }
+
+    /// A process of the coordinator has loaded the store.
+    pub(super) fn coordinator_started(&mut self, state: &State, now: FleetTime) {
+        self.heard.hosts.clear();
+        self.heard.reports.clear();
+        self.heard.now = now;
+        for (place, member) in &self.stored.members.clone() {
+            let loaded = state.environments.get(&place.0).and_then(|environment| environment.member(&place.1));
+            let loaded = loaded.map(|live| (live.member.grant, live.member.told, live.member.step));
+            if loaded != Some((member.grant, member.told, member.step)) {
+                self.broken("E27 crash points", format!("{place:?}: stored {member:?}, loaded {loaded:?}"));
+            }
+        }
+    }
+
+    /// A turn of the coordinator is over, and all of it is stored.
+    pub(super) fn turned(&mut self, state: &State, minds: &Minds, now: FleetTime) {
+        self.heard.now = now;
+        let gates = GateValues { regressed: state.meta.regressed };
+        for (name, environment) in &state.environments {
+            self.counts_hold(name, environment.index().total());
+            let Some(rollout) = &environment.rollout else { continue };
+            let plan = (minds.plan)(environment, &state.fleet, &gates, now);
+            if plan.does_nothing() && plan.waiting.is_empty() {
+                self.broken("E28 always explained", format!("rollout {} of {name} waits for nothing", rollout.id));
+            }
+        }
+        let stale: Vec<String> = self
+            .heard
+            .hosts
+            .iter()
+            .filter(|(host, _)| self.stored.hosts.contains_key(*host))
+            .filter_map(|(host, (_, position))| {
+                let known = state.fleet.get(host)?.contact.sequence;
+                (known != position.sequence).then(|| format!("{host}: {known}, not {}", position.sequence))
+            })
+            .collect();
+        if !stale.is_empty() {
+            self.broken("E18 reports fold", stale.join(", "));
+        }
+        let differing = self.heard.reports.iter().find(|((environment, host), report)| {
+            let live = state.environments.get(environment).and_then(|environment| environment.member(host));
+            live.is_some_and(|live| live.report.as_ref() != Some(*report))
+        });
+        if let Some((place, report)) = differing {
+            let detail = format!("{place:?}: its newest report is {:?} {:?}", report.phase, report.stamp);
+            self.broken("E18 reports fold", detail);
+        }
+    }
+
+    /// What the coordinator answers is stored.
+    pub(super) fn answered(&mut self, answer: &Answer) {
+        for assignment in answer.result.iter().flatten() {
+            let place = (assignment.environment.clone(), answer.host.clone());
+            let stored = self.stored.members.get(&place).and_then(|member| member.told);
+            if stored.is_none_or(|told| told.generation != assignment.stamp.generation) {
+                let detail = format!("{place:?} is told {:?}, stored is {stored:?}", assignment.stamp);
+                self.broken("E27 stored before sent", detail);
+            }
+        }
+    }
+
+    /// Whether the host serves as far as the coordinator can know; grants above `newest` not counted.
+    fn is_available(&self, member: &Member, newest: Generation) -> bool {
+        let is_open = |member: &Member| member.grant.is_some_and(|grant| grant.generation <= newest);
+        let granted = self
+            .stored
+            .members
+            .iter()
+            .any(|((_, host), other)| *host == member.host && is_open(other));
+        let drained = self.stored.hosts.get(&member.host).is_none_or(|host| host.drained);
+        member.in_service() && !granted && !drained && self.is_known_well(&member.environment, &member.host)
+    }
+
+    /// Heard of in time, and healthy by its own last word.
+    fn is_known_well(&self, environment: &EnvironmentName, host: &HostId) -> bool {
+        let heard = self.heard.hosts.get(host).is_some_and(|(at, _)| at.plus(LOST_AFTER) > self.heard.now);
+        let report = self.heard.reports.get(&(environment.clone(), host.clone()));
+        heard && report.is_some_and(|report| matches!(report.health, HealthReport::Healthy { .. }))
+    }
+
+    fn members_of(&self, environment: &EnvironmentName) -> impl Iterator<Item = &Member> {
+        self.stored.members.iter().filter(move |((name, _), _)| name == environment).map(|(_, member)| member)
+    }
+
+    fn counts_hold(&mut self, name: &EnvironmentName, counts: houston_coordinator::environment::index::Counts) {
+        let in_service = self.members_of(name).filter(|member| member.in_service()).count() as u32;
+        let moving = self.members_of(name).filter(|member| member.grant.is_some()).count() as u32;
+        let available =
+            self.members_of(name).filter(|member| self.is_available(member, Generation(u64::MAX))).count() as u32;
+        if (in_service, available, moving) != (counts.in_service, counts.available, counts.moving) {
+            let detail = format!("{name}: {counts:?}, but in service {in_service}, available {available}, moving {moving}");
+            self.broken("E22 slots conserved", detail);
+        }
+    }
+
+    pub(super) fn active(&self, environment: &EnvironmentName) -> Option<&Rollout> {
+        self.stored.rollouts.values().find(|rollout| rollout.environment == *environment && !rollout.is_over())
+    }
+
+    /// A host's agent sends a report.
+    pub(super) fn sent(&mut self, host: &HostId, report: &Report) {
+        let position = (report.position.start, report.position.sequence);
+        let newest = self.heard.newest.insert(host.clone(), position);
+        if newest.is_some_and(|newest| position <= newest) {
+            self.broken("A16 positions rise", format!("{host}: {position:?} after {newest:?}"));
+        }
+    }
+
+    pub(super) fn floor_of(&self, place: &Place) -> Option<(Epoch, Generation)> {
+        self.truth.floors.get(place).copied()
+    }
+}
+
+/// Whether hosts are still to be moved by the rollout.
+fn is_rolling(rollout: &Rollout) -> bool {
+    matches!(rollout.stage, Stage::Rolling(_) | Stage::Baking { .. })
+}
+
+impl Checker {
+    /// A law of the end: everything comes to rest, and stays there.
+    pub(super) fn broken_at_rest(&mut self, law: &'static str, detail: String) {
+        self.broken(law, detail);
+    }
+}

@@ -1,0 +1,162 @@
+//! Laws of each grant, at the moment when it is stored.
+
+use houston_common::id::Generation;
+use houston_common::policy::{Policy, Share};
+use houston_coordinator::environment::member::{Lane, Member, Step};
+use houston_coordinator::rollout::{Direction, Rollout, Stage};
+
+use super::{Checker, Granted};
+
+/// Hosts that may be away, of so many, under a floor.
+fn budget(share: Share, of: u32) -> u32 {
+    of.saturating_sub(share.at_least_of(of))
+}
+
+impl Checker {
+    pub(super) fn member_changed(&mut self, before: Option<&Member>, after: &Member) {
+        let Some(told) = after.told else { return };
+        if before.and_then(|member| member.told).is_none_or(|before| before.generation != told.generation) {
+            if self.truth.generations.contains(&told.generation) {
+                self.broken("E11 monotone generations", format!("{} is given out twice", told.generation));
+            }
+            self.truth.generations.insert(told.generation);
+            self.stored.told_max = self.stored.told_max.max(told.generation);
+        }
+        let closed = before.and_then(|member| member.grant).filter(|_| after.grant.is_none());
+        if let Some(grant) = closed
+            && matches!(after.step, Step::Settled | Step::TakenBack)
+            && after.settled == Some(told.release)
+            && told.generation == grant.generation
+        {
+            self.settled(after, grant.generation);
+        }
+    }
+
+    /// A new grant is stored.
+    pub(super) fn granted(&mut self, member: &Member) {
+        let (Some(grant), Some(told)) = (member.grant, member.told) else { return };
+        let place = (member.environment.clone(), member.host.clone());
+        let taking_back = member.step == Step::TakingBack;
+        let granted =
+            Granted { place, lane: member.lane, release: told.release, taking_back, begun: false };
+        if self.grants.insert(grant.generation, granted).is_some() {
+            self.broken("E27 none twice", format!("{} is granted twice", grant.generation));
+        }
+        let elsewhere = self.stored.members.iter().find(|((environment, host), other)| {
+            *host == member.host && *environment != member.environment && other.grant.is_some()
+        });
+        if let Some((other, _)) = elsewhere {
+            let detail = format!("{} is granted in {} and in {}", member.host, other.0, member.environment);
+            self.broken("one open grant per host", detail);
+        }
+        let rollout = match member.lane {
+            Lane::Rollout(id) => self.stored.rollouts.get(&id).cloned(),
+            Lane::Standing => None,
+        };
+        let policy = match (&rollout, self.stored.definitions.get(&member.environment)) {
+            (Some(rollout), _) => rollout.policy.clone(),
+            (None, Some(definition)) => definition.policy.clone(),
+            (None, None) => return,
+        };
+        if !told.release.is_empty() {
+            self.floors_hold(member, &policy, rollout.as_ref(), grant.generation);
+        }
+        if let Some(rollout) = rollout {
+            self.granted_in(member, &rollout, grant.generation, grant.was_down);
+        }
+    }
+
+    /// Budgets in hosts, counted anew from every member's record and report.
+    fn floors_hold(&mut self, member: &Member, policy: &Policy, rollout: Option<&Rollout>, newest: Generation) {
+        if !self.is_available(member, Generation(newest.0 - 1)) {
+            return;
+        }
+        let rollback = rollout.is_some_and(|rollout| rollout.stage == Stage::RollingBack);
+        let law = if rollback { "E16 rollback obeys floors" } else { "E1 budget at grant" };
+        let all: Vec<&Member> = self.members_of(&member.environment).filter(|other| other.in_service()).collect();
+        let away = |zone: Option<&houston_common::id::Zone>| {
+            let of = all.iter().filter(|other| zone.is_none_or(|zone| other.zone == *zone));
+            let (mut hosts, mut away) = (0, 0);
+            for other in of {
+                hosts += 1;
+                away += u32::from(!self.is_available(other, newest));
+            }
+            (hosts, away)
+        };
+        let planned = |zone: Option<&houston_common::id::Zone>| {
+            let rollout = rollout?;
+            Some(match zone {
+                Some(zone) => rollout.planned.get(zone).copied().unwrap_or(0),
+                None => rollout.planned.values().sum(),
+            })
+        };
+        let zone_floor = policy.zone_floor.map(|share| (Some(&member.zone), share));
+        let mut found = None;
+        for (zone, share) in [(None, policy.fleet_floor)].into_iter().chain(zone_floor) {
+            let (hosts, away) = away(zone);
+            let allowed = budget(share, planned(zone).unwrap_or(hosts).min(hosts));
+            if away > allowed {
+                let place = zone.map_or("the fleet".to_owned(), ToString::to_string);
+                found = Some(format!("{} granted: {away} of {hosts} away in {place}, {allowed} allowed", member.host));
+            }
+        }
+        if let Some(detail) = found {
+            self.broken(law, detail);
+        }
+    }
+
+    fn granted_in(&mut self, member: &Member, rollout: &Rollout, newest: Generation, was_down: bool) {
+        let host = &member.host;
+        if rollout.stage == Stage::Halted || rollout.is_over() {
+            self.broken("E8 halt is a barrier", format!("{host} granted by {} in {:?}", rollout.id, rollout.stage));
+        }
+        if rollout.paused.is_some() {
+            self.broken("paused", format!("{host} granted by {} while it is paused", rollout.id));
+        }
+        let open: Vec<Member> = self
+            .members_of(&member.environment)
+            .filter(|other| other.lane != Lane::Standing && other.grant.is_some_and(|grant| grant.generation < newest))
+            .cloned()
+            .collect();
+        if let Some(other) = open.iter().find(|other| other.zone != member.zone) {
+            let detail = format!("{host} in {} while {} in {} is open", member.zone, other.host, other.zone);
+            self.broken("E4 one zone", detail);
+        }
+        let Some(told) = member.told else { return };
+        let forward = member.step != Step::TakingBack;
+        if forward {
+            if told.release != rollout.target || told.way_back != rollout.way_back {
+                self.broken("E15 way back pinned", format!("{host} is told {told:?} by {rollout:?}"));
+            }
+            let size = self.batch_size(member, rollout);
+            let history = self.histories.entry(rollout.id).or_default();
+            history.forward.insert(host.clone());
+            if was_down {
+                history.was_down.insert(host.clone());
+            }
+            let first = history.first_batch.entry(member.zone.clone()).or_default();
+            *first = (*first).max(size);
+            return;
+        }
+        if told.release != rollout.destination() {
+            self.broken("E15 way back pinned", format!("{host} is taken back to {:?} by {rollout:?}", told.release));
+        }
+        let moved = |id| self.histories.get(id).is_some_and(|history: &super::History| history.forward.contains(host));
+        let touched = match rollout.direction {
+            Direction::Forward => moved(&rollout.id) || rollout.inherits.iter().any(moved),
+            Direction::Back { .. } => true,
+        };
+        if !touched {
+            self.broken("E14 untouched stays", format!("{host} is taken back by {} and had not started it", rollout.id));
+        }
+        let size = rollout.policy.rollback_batch.at_most_of(rollout.hosts);
+        if open.len() as u32 + 1 > size {
+            self.broken("E16 rollback obeys its rate", format!("{} hosts at once, {size} allowed", open.len() + 1));
+        }
+    }
+
+    fn batch_size(&self, member: &Member, rollout: &Rollout) -> u32 {
+        let hosts = self.members_of(&member.environment).filter(|other| other.zone == member.zone && !other.detached);
+        rollout.policy.batch.at_most_of(hosts.count() as u32)
+    }
+}

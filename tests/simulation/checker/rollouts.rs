@@ -1,0 +1,99 @@
+//! Laws of how a rollout goes on.
+
+use houston_common::rollout::Cause;
+use houston_coordinator::environment::member::{Lane, Member, Step};
+use houston_coordinator::rollout::{Rollout, Stage};
+
+use super::{Checker, is_rolling};
+
+impl Checker {
+    pub(super) fn rollout_changed(&mut self, before: Option<&Rollout>, after: &Rollout, now: u64) {
+        if let Stage::Baking { .. } = after.stage {
+            self.histories.entry(after.id).or_default().baking_since.get_or_insert(now);
+        }
+        if after.first_failure.is_some() && is_rolling(after) {
+            self.broken("L6 halt latency", format!("{} goes on after {:?}", after.id, after.first_failure));
+        }
+        if after.first_failure.is_some() && after.stage == Stage::RollingBack {
+            self.broken("E17 no rollback of a rollback", format!("{} goes on after {:?}", after.id, after.first_failure));
+        }
+        let Some(before) = before else { return };
+        self.stays_as_created(before, after);
+        if let (Stage::Halted, Stage::RollingBack, Some(Cause::RollbackFailed { host }), cause) =
+            (&before.stage, &after.stage, &before.cause, &after.cause)
+            && !matches!(cause, Some(Cause::Operator { .. }))
+        {
+            let detail = format!("{} rolls back again by itself after {host} failed to go back", after.id);
+            self.broken("E17 no rollback of a rollback", detail);
+        }
+        let goes_on = match (&before.stage, &after.stage) {
+            (Stage::Baking { wave, .. }, Stage::Rolling(_) | Stage::Succeeded) => {
+                let since = self.histories.entry(after.id).or_default().baking_since.take();
+                let baked = since.map_or(0, |since| now - since);
+                let due = before.bake_of(*wave).as_millis() as u64;
+                // A process reckons from the last millisecond that it has seen.
+                if baked + 1 < due {
+                    self.broken("E5 bake", format!("wave {wave} of {} baked {baked} of {due} ms", after.id));
+                }
+                true
+            }
+            (Stage::Rolling(before), Stage::Rolling(after)) => after.batch > before.batch,
+            (Stage::Rolling(_), Stage::Succeeded) => {
+                self.broken("E5 bake", format!("{} succeeded without a bake", after.id));
+                true
+            }
+            _ => false,
+        };
+        if goes_on {
+            self.updated_are_well(after);
+        }
+        if before.stage != Stage::Succeeded && after.stage == Stage::Succeeded {
+            self.is_complete(after);
+        }
+    }
+
+    fn stays_as_created(&mut self, before: &Rollout, after: &Rollout) {
+        let fixed = |rollout: &Rollout| {
+            let Rollout { environment, target, way_back, policy, direction, zones, hosts, started_by, .. } = rollout;
+            let fixed = (*target, *way_back, policy.clone(), *direction, zones.clone(), *hosts);
+            (environment.clone(), started_by.clone(), fixed)
+        };
+        if fixed(before) != fixed(after) {
+            self.broken("E10 immutable decisions", format!("{before:?} became {after:?}"));
+        }
+    }
+
+    fn own(&self, rollout: &Rollout) -> Vec<Member> {
+        let own = |member: &&Member| member.lane == Lane::Rollout(rollout.id);
+        self.members_of(&rollout.environment).filter(own).cloned().collect()
+    }
+
+    /// Before more hosts are changed, every changed one is known to be well.
+    fn updated_are_well(&mut self, rollout: &Rollout) {
+        for member in self.own(rollout) {
+            let is_updated = member.step == Step::Settled && !member.detached && !rollout.target.is_empty();
+            if is_updated && !self.is_known_well(&member.environment, &member.host) {
+                let detail = format!("{} goes on, and {} is not known to be well", rollout.id, member.host);
+                self.broken("E19 fresh health", detail);
+            }
+            if member.grant.is_some() {
+                self.broken("E7 all reported", format!("{} goes on, and {} has not ended", rollout.id, member.host));
+            }
+        }
+    }
+
+    /// Every host in scope runs the target, or is named.
+    fn is_complete(&mut self, rollout: &Rollout) {
+        let scope: Vec<Member> =
+            self.members_of(&rollout.environment).filter(|member| member.in_scope(rollout.id)).cloned().collect();
+        for member in scope {
+            let own = member.lane == Lane::Rollout(rollout.id);
+            let named = own && matches!(member.step, Step::Excepted(_) | Step::Reverted | Step::Failed);
+            let goes_forward = rollout.direction == houston_coordinator::rollout::Direction::Forward;
+            if !named && goes_forward && member.settled != Some(rollout.target) {
+                let detail = format!("{} succeeded, {} runs {:?}: {:?}", rollout.id, member.host, member.settled, member.step);
+                self.broken("E20 complete means all", detail);
+            }
+        }
+    }
+}

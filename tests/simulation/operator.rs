@@ -1,0 +1,263 @@
+//! What operators ask for, through the production requests, and a seeded script of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use houston_common::clock::{FleetTime, WallTime};
+use houston_common::command::{
+    ApplyEnvironment, ControlRollout, CreateToken, CreateVersionSet, DrainHost, EditHost, HostChange,
+    PackageFinish, RolloutAction, RolloutRef, StartRollout,
+};
+use houston_common::digest::Digest;
+use houston_common::error::Refusal;
+use houston_common::id::{EnvironmentName, HostId};
+use houston_common::policy::{Bakes, OnFailure, Policy, Share};
+use houston_common::release::{PackageVersion, Settings};
+use houston_common::view::PackageId;
+use houston_coordinator::engine::core::{Core, Decided};
+use houston_coordinator::service::hosts::enrollment;
+use houston_coordinator::service::{Caller, access, catalog, environments, hosts, rollouts};
+use houston_coordinator::state::{Edit, State};
+
+use super::coordinator::key;
+use super::name;
+use super::planted::Planted;
+use super::random::Random;
+use super::script::{Library, STEADY};
+
+/// One request.
+#[derive(Debug, Clone)]
+pub(super) enum Order {
+    Push(PackageVersion),
+    CreateSet { name: String, package: PackageVersion },
+    Apply { environment: EnvironmentName, policy: Box<Policy>, mode: Option<&'static str> },
+    CreateToken { zone: usize },
+    Enroll { host: HostId, zone: usize, ephemeral_suffix: String },
+    Start { environment: EnvironmentName, set: String, supersede: bool, force: bool, allow_outage: bool },
+    Control { environment: EnvironmentName, action: RolloutAction },
+    Drain { host: HostId, drained: bool },
+    Label { host: HostId, side: bool },
+    Move { host: HostId, zone: usize },
+    Remove { host: HostId },
+    Release { host: HostId },
+}
+
+pub(super) const PROD: &str = "prod";
+/// Selects the hosts that have its label.
+pub(super) const SIDE: &str = "side";
+
+pub(super) fn zone(index: usize) -> houston_common::id::Zone {
+    name(&format!("zone-{}", (b'a' + index as u8) as char))
+}
+
+fn token(zone: usize) -> access::TokenParts {
+    access::TokenParts { id: format!("token-{zone}"), secret: Digest::of(&[zone as u8]) }
+}
+
+impl Order {
+    /// Gives the order to the coordinator. What came of it, in words.
+    pub(super) fn give(
+        &self,
+        core: &mut Core,
+        now: FleetTime,
+        wall: WallTime,
+        planted: Option<Planted>,
+    ) -> Result<String, String> {
+        if let (Self::Start { .. }, Some(Planted::CheckThenInsert)) = (self, planted) {
+            return self.start_twice(core, now, wall).map_err(|refusal| refusal.to_string());
+        }
+        let result = core.command(now, wall, |state, now| self.decide(state, now, wall));
+        result.map_err(|refusal| refusal.to_string())
+    }
+
+    /// Two requests at once, both judged before either is done.
+    fn start_twice(&self, core: &mut Core, now: FleetTime, wall: WallTime) -> Result<String, Refusal> {
+        let first = self.decide(core.state(), now, wall)?;
+        let mut second = self.decide(core.state(), now, wall)?;
+        for edit in &mut second.edits {
+            match edit {
+                Edit::Rollout(rollout) if !rollout.is_over() => rollout.id = rollout.id.next(),
+                Edit::Meta(meta) => meta.rollout = meta.rollout.next(),
+                _ => {}
+            }
+        }
+        core.command(now, wall, |_, _| Ok(first))?;
+        core.command(now, wall, |_, _| Ok(second))
+    }
+
+    fn decide(&self, state: &State, now: FleetTime, wall: WallTime) -> Result<Decided<String>, Refusal> {
+        let caller = Caller::new(name("alice"));
+        let reason = String::new();
+        match self {
+            Self::Push(package) => {
+                let request = PackageFinish { package: package.clone(), reason };
+                catalog::commit_package(state, &caller, &request, 1, wall).map(done)
+            }
+            Self::CreateSet { name: set, package } => {
+                let id = |package: &PackageVersion| PackageId {
+                    name: package.name.clone(),
+                    version: package.version.clone(),
+                };
+                let steady = PackageId { name: name(STEADY), version: name("1") };
+                let request = CreateVersionSet { name: name(set), packages: vec![steady, id(package)], reason };
+                catalog::create_set(state, &caller, &request, wall).map(done)
+            }
+            Self::Apply { environment, policy, mode } => {
+                environments::apply(state, &caller, &applied(environment, policy, *mode)).map(done)
+            }
+            Self::CreateToken { zone: index } => {
+                let request = CreateToken {
+                    zone: zone(*index),
+                    labels: BTreeMap::new(),
+                    uses: 1000,
+                    valid_for: Duration::from_secs(30 * 24 * 3600),
+                    ephemeral: false,
+                    reason,
+                };
+                access::create_token(state, &caller, &request, token(*index), now).map(done)
+            }
+            Self::Enroll { host, zone, ephemeral_suffix } => {
+                let token = token(*zone);
+                let request = enrollment::Enrollment {
+                    token: token.id,
+                    secret: token.secret,
+                    suggested: Some(host.clone()),
+                    suffix: ephemeral_suffix.clone(),
+                    key: key(&format!("{host}-{ephemeral_suffix}")),
+                    key_der: vec![1],
+                    certificate_expires: wall,
+                };
+                enrollment::enroll(state, &request, now, wall).map(done)
+            }
+            Self::Start { environment, set, supersede, force, allow_outage } => {
+                let request = StartRollout {
+                    environment: environment.clone(),
+                    version_set: name(set),
+                    reason,
+                    supersede: *supersede,
+                    force: *force,
+                    allow_outage: *allow_outage,
+                    idempotency_key: None,
+                    plan_hash: None,
+                };
+                rollouts::start(state, &caller, &request, now, wall).map(done)
+            }
+            Self::Control { environment, action } => {
+                let rollout = RolloutRef::NewestOf(environment.clone());
+                let request = ControlRollout { rollout, action: *action, reason };
+                rollouts::control(state, &caller, &request, now, wall).map(done)
+            }
+            Self::Drain { host, drained } => {
+                let request = DrainHost { host: host.clone(), drained: *drained, reason };
+                hosts::drain(state, &caller, &request).map(done)
+            }
+            Self::Label { host, side } => hosts::edit(state, &caller, &labelled(host, *side)).map(done),
+            Self::Move { host, zone: to } => {
+                let request = EditHost { zone: Some(zone(*to)), ..labelled(host, false) };
+                let request = EditHost { remove_labels: Vec::new(), ..request };
+                hosts::edit(state, &caller, &request).map(done)
+            }
+            Self::Remove { host } => {
+                let request = HostChange { host: host.clone(), reason };
+                hosts::remove(state, &caller, &request).map(done)
+            }
+            Self::Release { host } => {
+                let request = HostChange { host: host.clone(), reason };
+                hosts::release(state, &caller, &request).map(done)
+            }
+        }
+    }
+}
+
+fn done<T: std::fmt::Debug>(decided: Decided<T>) -> Decided<String> {
+    let Decided { edits, note, reply } = decided;
+    Decided { edits, note, reply: format!("{reply:?}") }
+}
+
+fn applied(environment: &EnvironmentName, policy: &Policy, mode: Option<&str>) -> ApplyEnvironment {
+    let selector = if environment.as_str() == SIDE {
+        BTreeMap::from([(name(SIDE), name("yes"))])
+    } else {
+        BTreeMap::new()
+    };
+    ApplyEnvironment {
+        name: environment.clone(),
+        selector,
+        policy: policy.clone(),
+        settings: Settings(mode.map(|mode| (name("MODE"), mode.to_owned())).into_iter().collect()),
+        dry_run: false,
+        reason: String::new(),
+    }
+}
+
+fn labelled(host: &HostId, side: bool) -> EditHost {
+    let set_labels = if side { BTreeMap::from([(name(SIDE), name("yes"))]) } else { BTreeMap::new() };
+    let remove_labels = if side { Vec::new() } else { vec![name(SIDE)] };
+    EditHost { host: host.clone(), zone: None, set_labels, remove_labels, reason: String::new() }
+}
+
+/// Any that makes sense, with waits of seconds and minutes.
+pub(super) fn policy(random: &mut Random) -> Policy {
+    let seconds = |random: &mut Random, least, most| Duration::from_secs(random.between(least, most));
+    let floors = [Share::Percent(66), Share::Percent(66), Share::Percent(50), Share::Percent(75)];
+    let batches = [Share::Percent(33), Share::Percent(50), Share::Hosts(1), Share::Hosts(2), Share::Percent(100)];
+    let budgets = [Share::Percent(1), Share::Percent(1), Share::Hosts(2), Share::Percent(20)];
+    Policy {
+        batch: *random.pick(&batches).expect("some"),
+        fleet_floor: *random.pick(&floors).expect("some"),
+        zone_floor: random.chance(30).then_some(Share::Percent(50)),
+        bake: Bakes {
+            one_box: seconds(random, 30, 120),
+            first_zone: seconds(random, 40, 180),
+            later_zones: seconds(random, 20, 90),
+        },
+        health_window: seconds(random, 8, 25),
+        apply_deadline: seconds(random, 60, 240),
+        start_within: seconds(random, 15, 40),
+        failure_budget: *random.pick(&budgets).expect("some"),
+        lost_budget: if random.chance(40) { Share::Percent(5) } else { Share::Percent(40) },
+        on_failure: if random.chance(75) { OnFailure::Rollback } else { OnFailure::Halt },
+        rollback_batch: *random.pick(&batches).expect("some"),
+        ..Policy::default()
+    }
+}
+
+/// What an operator does next in an environment, given its state. Mostly sensible, sometimes not.
+pub(super) fn next(
+    random: &mut Random,
+    environment: &EnvironmentName,
+    policy: &Policy,
+    is_active: bool,
+    hosts: &[HostId],
+) -> Order {
+    let environment = environment.clone();
+    let host = random.pick(hosts).cloned().expect("some host");
+    let control = |action| Order::Control { environment: environment.clone(), action };
+    match random.below(100) {
+        0..45 => Order::Start {
+            environment,
+            set: Library::any(random),
+            supersede: is_active && random.chance(40),
+            force: random.chance(40),
+            allow_outage: random.chance(4),
+        },
+        45..52 => control(RolloutAction::Pause),
+        52..64 => control(RolloutAction::Resume),
+        64..67 => control(RolloutAction::Abort),
+        67..73 => control(RolloutAction::Rollback),
+        73..78 => {
+            let mode = *random.pick(&[None, Some("fine"), Some("bad")]).expect("some");
+            Order::Apply { environment, policy: Box::new(policy.clone()), mode }
+        }
+        78..85 => Order::Drain { host, drained: random.chance(40) },
+        85..90 => Order::Label { host, side: random.chance(70) },
+        90..92 => Order::Move { host, zone: random.below(3) as usize },
+        92..93 => Order::Remove { host },
+        93..95 => Order::Release { host },
+        _ => Order::Enroll {
+            host: name("new"),
+            zone: random.below(3) as usize,
+            ephemeral_suffix: format!("{:08x}", random.next() as u32),
+        },
+    }
+}

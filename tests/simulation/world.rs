@@ -1,0 +1,729 @@
+//! The one scheduler: everything that happens, in the order of simulated milliseconds, in one thread.
+//! First a phase with faults and an operator, in which nothing wrong may happen; then a phase without,
+//! in which everything must come to rest where it was last told to be.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use houston_agent::apply::health::ProbeRun;
+use houston_common::clock::WallTime;
+use houston_common::error::Code;
+use houston_common::id::{EnvironmentName, HostId};
+use houston_common::policy::Policy;
+use houston_common::report::Report;
+use houston_coordinator::engine::core::{Core, Minds};
+
+use super::agent::{Agent, Next};
+use super::checker::{Checker, Site, Violation};
+use super::coordinator::{Answer, Coordinator, HOLD_MS, Input, Turn, Watched, meta};
+use super::faults::Fault;
+use super::machine::{Machine, Shared};
+use super::name;
+use super::network::{Network, Way, Weather};
+use super::operator::{self, Order, PROD, SIDE};
+use super::planted::Planted;
+use super::random::Random;
+use super::script::Library;
+
+/// What a run is to be, beside its seed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Setting {
+    pub(super) planted: Option<Planted>,
+    /// Prints what happens.
+    pub(super) is_shown: bool,
+    /// Sets every host's wall clock wrong, each by another amount.
+    pub(super) walls_differ: bool,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) violation: Option<Violation>,
+    pub(super) events: u64,
+    pub(super) simulated_ms: u64,
+    pub(super) faults: BTreeMap<&'static str, u64>,
+    pub(super) trace: u64,
+}
+
+#[derive(Debug)]
+enum Event {
+    Sync { host: HostId, incarnation: u64 },
+    Work { host: HostId, incarnation: u64, environment: EnvironmentName },
+    Probe { host: HostId, incarnation: u64, environment: EnvironmentName, run: Box<ProbeRun> },
+    ToCoordinator { host: HostId, incarnation: u64, call: u64, report: Box<Report> },
+    ToHost { answer: Answer },
+    CallTimesOut { host: HostId, incarnation: u64, call: u64 },
+    AgentStarts { host: HostId, incarnation: u64 },
+    PowerOn { host: HostId, incarnation: u64 },
+    CoordinatorStarts,
+    Turn { incarnation: u64 },
+    HoldEnds { host: HostId, call: u64, incarnation: u64 },
+    Operator { environment: EnvironmentName },
+    Fault,
+    FaultsEnd,
+    Last,
+}
+
+struct Node {
+    machine: Shared,
+    agent: Option<Agent>,
+    /// Rises with every start and end of the agent: what belongs to an earlier one is void.
+    incarnation: u64,
+    /// The agent's death takes the power with it.
+    loses_power: bool,
+}
+
+/// What must come true once the faults have ended.
+#[derive(Debug, Default)]
+struct Last {
+    /// Orders that the coordinator has not taken yet.
+    orders: Vec<Order>,
+    deadline: u64,
+    /// When all was as it should be, and how many commits there had been.
+    at_rest: Option<u64>,
+}
+
+pub(super) struct World {
+    now: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    scheduled: u64,
+    events: u64,
+    nodes: BTreeMap<HostId, Node>,
+    store: Watched,
+    coordinator: Option<Coordinator>,
+    coordinator_incarnation: u64,
+    turn_at: Option<u64>,
+    minds: Minds,
+    network: Network,
+    policies: BTreeMap<EnvironmentName, Policy>,
+    library: Rc<Library>,
+    checker: Checker,
+    setting: Setting,
+    wall_offset_ms: i64,
+    faults: BTreeMap<&'static str, u64>,
+    last: Option<Last>,
+    /// Of the wishes of operators, of faults, and of everything else.
+    operator: Random,
+    nemesis: Random,
+    chance: Random,
+    trace: u64,
+}
+
+/// The faults end after so long. With the rest a run is about an hour.
+const SAFETY_MS: (u64, u64) = (1_200_000, 3_000_000);
+/// What is at rest must stay so for so long.
+const REST_MS: u64 = 180_000;
+/// By the wall; any will do.
+const EPOCH_MS: u64 = 1_700_000_000_000;
+const ZONES: usize = 3;
+
+impl World {
+    pub(super) fn new(seed: u64, setting: Setting) -> Self {
+        let mut random = Random::new(seed);
+        let library = Rc::new(Library::new(&mut random.fork(), ZONES));
+        let store = Watched::new(setting.planted);
+        Core::create(&store, meta(), &[]).expect("an empty store");
+        let mut policies = BTreeMap::new();
+        for environment in [PROD, SIDE] {
+            policies.insert(name(environment), operator::policy(&mut random.fork()));
+        }
+        Self {
+            now: 0,
+            queue: BTreeMap::new(),
+            scheduled: 0,
+            events: 0,
+            nodes: BTreeMap::new(),
+            store,
+            coordinator: None,
+            coordinator_incarnation: 0,
+            turn_at: None,
+            minds: setting.planted.map_or_else(Minds::default, Planted::minds),
+            network: Network::new(random.fork()),
+            policies,
+            library,
+            checker: Checker::default(),
+            setting,
+            wall_offset_ms: 0,
+            faults: BTreeMap::new(),
+            last: None,
+            operator: random.fork(),
+            nemesis: random.fork(),
+            chance: random.fork(),
+            trace: 0xcbf2_9ce4_8422_2325,
+        }
+    }
+
+    pub(super) fn run(mut self) -> Outcome {
+        super::planted::forget();
+        self.begin();
+        while self.checker.violation.is_none()
+            && let Some(((at, _), event)) = self.queue.pop_first()
+        {
+            self.now = at;
+            self.events += 1;
+            self.happen(event);
+            if self.last.as_ref().is_some_and(|last| last.at_rest.is_some_and(|at| self.now > at + REST_MS)) {
+                break;
+            }
+        }
+        let Self { network, events, now, mut faults, trace, checker, .. } = self;
+        faults.insert("messages dropped", network.dropped);
+        faults.insert("messages doubled", network.doubled);
+        Outcome { violation: checker.violation, events, simulated_ms: now, faults, trace }
+    }
+
+    /// Everything that is there before the first rollout.
+    fn begin(&mut self) {
+        self.start_coordinator();
+        let mut orders = vec![];
+        let steady = self.library.versions.iter().filter(|version| version.package.name.as_str() != "web");
+        orders.extend(steady.map(|version| Order::Push(version.package.clone())));
+        for (set, version) in self.library.sets() {
+            orders.push(Order::Push(version.package.clone()));
+            orders.push(Order::CreateSet { name: set, package: version.package.clone() });
+        }
+        orders.extend((0..ZONES).map(|zone| Order::CreateToken { zone }));
+        for (environment, policy) in &self.policies {
+            let (environment, policy) = (environment.clone(), Box::new(policy.clone()));
+            orders.push(Order::Apply { environment, policy, mode: None });
+        }
+        let hosts = self.chance.between(6, 12);
+        for number in 0..hosts {
+            let zone = number as usize % ZONES;
+            let (host, suffix) = (name(&format!("h{number}")), format!("{zone}"));
+            orders.push(Order::Enroll { host, zone, ephemeral_suffix: suffix.clone() });
+            if self.chance.chance(50) {
+                orders.push(Order::Label { host: name(&format!("h{number}-{suffix}")), side: true });
+            }
+        }
+        for order in orders {
+            self.order(order);
+        }
+        let calm = if self.chance.chance(60) { 900_000 } else { 30_000 };
+        for environment in [PROD, SIDE] {
+            let first = Order::Start {
+                environment: name(environment),
+                set: Library::good(self.chance.next()),
+                supersede: false,
+                force: false,
+                allow_outage: false,
+            };
+            self.order(first);
+            let at = calm + self.operator.below(120_000);
+            self.at(at, Event::Operator { environment: name(environment) });
+        }
+        let first_fault = calm + self.nemesis.below(60_000);
+        self.at(first_fault, Event::Fault);
+        let end = calm + self.chance.between(SAFETY_MS.0, SAFETY_MS.1);
+        self.at(end, Event::FaultsEnd);
+    }
+
+    fn at(&mut self, at: u64, event: Event) {
+        self.scheduled += 1;
+        self.queue.insert((at.max(self.now), self.scheduled), event);
+    }
+
+    fn wall(&self) -> WallTime {
+        WallTime((EPOCH_MS + self.now).saturating_add_signed(self.wall_offset_ms))
+    }
+
+    /// Notes what happened: into the trace's number, and for whoever looks.
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        let line = format!("{:>9} {}", self.now, what());
+        for byte in line.bytes() {
+            self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        if self.setting.is_shown {
+            println!("{line}");
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Sync { host, incarnation } => {
+                self.with_agent(&host, incarnation, |agent, now| agent.sync(now));
+            }
+            Event::Work { host, incarnation, environment } => {
+                self.with_agent(&host, incarnation, |agent, now| agent.work(&environment, now));
+            }
+            Event::Probe { host, incarnation, environment, run } => {
+                self.with_agent(&host, incarnation, |agent, now| agent.observe(&environment, &run, now));
+            }
+            Event::CallTimesOut { host, incarnation, call } => {
+                self.with_agent(&host, incarnation, |agent, now| agent.timed_out(call, now));
+            }
+            Event::ToHost { answer } => {
+                let Answer { host, incarnation, call, result } = answer;
+                self.with_agent(&host, incarnation, |agent, now| agent.answered(call, result, now));
+            }
+            Event::ToCoordinator { host, incarnation, call, report } => {
+                self.reach_coordinator(host, incarnation, call, report);
+            }
+            Event::AgentStarts { host, incarnation } => self.start_agent(&host, incarnation),
+            Event::PowerOn { host, incarnation } => {
+                let Some(node) = self.nodes.get(&host).filter(|node| node.incarnation == incarnation) else { return };
+                node.machine.borrow_mut().power_on(self.now);
+                self.at(self.now + 500, Event::AgentStarts { host, incarnation });
+            }
+            Event::CoordinatorStarts => self.start_coordinator(),
+            Event::Turn { incarnation } => {
+                if incarnation == self.coordinator_incarnation && self.turn_at == Some(self.now) {
+                    self.turn();
+                }
+            }
+            Event::HoldEnds { host, call, incarnation } => {
+                let current = incarnation == self.coordinator_incarnation;
+                let coordinator = self.coordinator.as_mut().filter(|_| current);
+                if let Some(answer) = coordinator.and_then(|coordinator| coordinator.hold_ends(&host, call)) {
+                    self.send_answer(answer);
+                }
+            }
+            Event::Operator { environment } => self.operate(environment),
+            Event::Fault => self.fault(),
+            Event::FaultsEnd => self.end_faults(),
+            Event::Last => self.last(),
+        }
+    }
+
+    // Hosts.
+
+    fn with_agent(&mut self, host: &HostId, incarnation: u64, act: impl FnOnce(&mut Agent, u64) -> Vec<Next>) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(host).filter(|node| node.incarnation == incarnation) else { return };
+        let Some(agent) = node.agent.as_mut() else { return };
+        let next = act(agent, now);
+        self.follow(host, next);
+    }
+
+    fn follow(&mut self, host: &HostId, next: Vec<Next>) {
+        self.watch_machine(host);
+        for next in next {
+            let Some(node) = self.nodes.get(host) else { return };
+            let (incarnation, machine) = (node.incarnation, node.machine.clone());
+            match next {
+                Next::Sync { at } => self.at(at, Event::Sync { host: host.clone(), incarnation }),
+                Next::Work { environment, at } => {
+                    self.at(at, Event::Work { host: host.clone(), incarnation, environment });
+                }
+                Next::Probe { environment, run, at } => {
+                    self.at(at, Event::Probe { host: host.clone(), incarnation, environment, run });
+                }
+                Next::CallTimesOut { call, at } => {
+                    self.at(at, Event::CallTimesOut { host: host.clone(), incarnation, call });
+                }
+                Next::Send { call, report } => {
+                    self.checker.said(Site { host, machine: &machine.borrow() }, &report);
+                    self.checker.sent(host, &report);
+                    for at in self.network.deliveries(host, Way::Up, self.now) {
+                        let (host, report) = (host.clone(), report.clone());
+                        self.at(at, Event::ToCoordinator { host, incarnation, call, report });
+                    }
+                }
+                Next::Turned { environment, before, after } => {
+                    if before.phase != after.phase || before.stamp != after.stamp {
+                        let generation = after.stamp.map(|stamp| stamp.generation.0);
+                        self.note(|| format!("{host} {environment}: {:?} -> {:?} at {generation:?}", before.phase, after.phase));
+                    }
+                    let place = (environment, host.clone());
+                    let machine = machine.borrow();
+                    self.checker.stepped(Site { host, machine: &machine }, &place, before, after, self.now);
+                }
+                Next::Refused { environment, error } => {
+                    self.checker.refused(&(environment, host.clone()), &error);
+                }
+                Next::Died => self.agent_ends(host),
+            }
+        }
+    }
+
+    /// Tells the checker what the machine's effects were.
+    fn watch_machine(&mut self, host: &HostId) {
+        let Some(node) = self.nodes.get(host) else { return };
+        let machine = node.machine.clone();
+        let happened = std::mem::take(&mut machine.borrow_mut().happened);
+        for what in happened {
+            self.note(|| format!("{host} {what:?}"));
+            self.checker.happened(Site { host, machine: &machine.borrow() }, what, self.now);
+        }
+    }
+
+    fn join(&mut self, host: HostId, zone: usize) {
+        let machine = Machine::new(zone, self.library.clone(), self.chance.fork(), self.setting.planted);
+        if self.setting.walls_differ {
+            let years = self.nodes.len() as i64 - 4;
+            machine.borrow_mut().wall_offset_ms = years * 365 * 24 * 3_600_000 * 2;
+        }
+        self.nodes.insert(host.clone(), Node { machine, agent: None, incarnation: 1, loses_power: false });
+        let at = self.now + self.chance.between(100, 3_000);
+        self.at(at, Event::AgentStarts { host, incarnation: 1 });
+    }
+
+    fn start_agent(&mut self, host: &HostId, incarnation: u64) {
+        let random = self.chance.fork();
+        let Some(node) = self.nodes.get_mut(host).filter(|node| node.incarnation == incarnation) else { return };
+        let (agent, next) = Agent::start(&node.machine, self.now, random);
+        node.agent = agent;
+        self.note(|| format!("{host} agent starts"));
+        self.follow(host, next);
+        let Some(node) = self.nodes.get(host) else { return };
+        let Some(agent) = &node.agent else { return };
+        let machine = node.machine.borrow();
+        for environment in agent.environments() {
+            if let Some(stand) = agent.stand(environment) {
+                let place = (environment.clone(), host.clone());
+                self.checker.loaded(&place, stand, Site { host, machine: &machine });
+            }
+        }
+    }
+
+    /// The agent's process ends, and with it perhaps the power.
+    fn agent_ends(&mut self, host: &HostId) {
+        let (down, pause) = (self.chance.between(10_000, 200_000), self.chance.between(1_000, 5_000));
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(host) else { return };
+        node.agent = None;
+        node.incarnation += 1;
+        let loses_power = std::mem::take(&mut node.loses_power);
+        let (incarnation, machine) = (node.incarnation, node.machine.clone());
+        {
+            let mut machine = machine.borrow_mut();
+            machine.fuse = None;
+            if loses_power {
+                machine.cut_power();
+            }
+            self.checker.crashed(Site { host, machine: &machine });
+        }
+        self.note(|| format!("{host} agent ends{}", if loses_power { " with the power" } else { "" }));
+        let host = host.clone();
+        if loses_power {
+            self.at(now + down, Event::PowerOn { host, incarnation });
+        } else {
+            self.at(now + pause, Event::AgentStarts { host, incarnation });
+        }
+    }
+
+    // The coordinator.
+
+    fn order(&mut self, order: Order) {
+        if let Some(coordinator) = self.coordinator.as_mut() {
+            coordinator.inputs.push_back(Input::Order(order));
+            self.turn_soon(self.now);
+        }
+    }
+
+    fn turn_soon(&mut self, at: u64) {
+        if self.turn_at.is_none_or(|planned| planned > at) {
+            self.turn_at = Some(at);
+            self.at(at, Event::Turn { incarnation: self.coordinator_incarnation });
+        }
+    }
+
+    fn reach_coordinator(&mut self, host: HostId, incarnation: u64, call: u64, report: Box<Report>) {
+        // A connection ends with its process.
+        if self.nodes.get(&host).is_none_or(|node| node.incarnation != incarnation) {
+            return;
+        }
+        let pause = self.chance.below(10);
+        match self.coordinator.as_mut() {
+            Some(coordinator) => {
+                coordinator.inputs.push_back(Input::CheckIn { host, incarnation, call, report });
+                self.turn_soon(self.now + pause);
+            }
+            None => self.send_answer(Answer { host, incarnation, call, result: Err(Code::Unreachable) }),
+        }
+    }
+
+    fn send_answer(&mut self, answer: Answer) {
+        for at in self.network.deliveries(&answer.host, Way::Down, self.now) {
+            let Answer { host, incarnation, call, result } = &answer;
+            let (host, result) = (host.clone(), result.clone());
+            let answer = Answer { host, incarnation: *incarnation, call: *call, result };
+            self.at(at, Event::ToHost { answer });
+        }
+    }
+
+    fn start_coordinator(&mut self) {
+        if self.coordinator.is_some() {
+            return;
+        }
+        self.store = self.store.reopen();
+        self.coordinator_incarnation += 1;
+        self.turn_at = None;
+        let started = Coordinator::start(self.store.clone(), self.minds, self.setting.planted, self.now);
+        let Some(coordinator) = started else {
+            self.at(self.now + 1_000, Event::CoordinatorStarts);
+            return;
+        };
+        self.note(|| "coordinator starts".to_owned());
+        self.checker.coordinator_started(coordinator.core.state(), coordinator.fleet_time(self.now));
+        self.coordinator = Some(coordinator);
+        self.turn_soon(self.now);
+    }
+
+    fn end_coordinator(&mut self, down_ms: u64) {
+        if self.coordinator.take().is_some() {
+            self.note(|| "coordinator ends".to_owned());
+            self.store.kill();
+            self.coordinator_incarnation += 1;
+            self.turn_at = None;
+            self.at(self.now + down_ms, Event::CoordinatorStarts);
+        }
+    }
+
+    fn turn(&mut self) {
+        let wall = self.wall();
+        super::planted::set_wall(wall);
+        self.turn_at = None;
+        let now = self.now;
+        let Some(coordinator) = self.coordinator.as_mut() else { return };
+        let turn = coordinator.turn(now, wall);
+        let (fleet, wake) = (coordinator.fleet_time(now), coordinator.wake_at(now));
+        let has_more = !coordinator.inputs.is_empty();
+        let Turn { answers, heard, orders, held, has_died } = turn;
+        for (host, report, result) in heard {
+            self.checker.heard(&host, &report, result, fleet);
+        }
+        self.note_commits();
+        for (order, result) in orders {
+            self.ordered(order, result, has_died);
+        }
+        if has_died {
+            let down = self.chance.between(500, 20_000);
+            self.end_coordinator(down);
+            return;
+        }
+        if let Some(coordinator) = &self.coordinator {
+            self.checker.turned(coordinator.core.state(), &self.minds, fleet);
+        }
+        for answer in answers {
+            self.checker.answered(&answer);
+            self.send_answer(answer);
+        }
+        let incarnation = self.coordinator_incarnation;
+        for (host, call) in held {
+            self.at(now + HOLD_MS, Event::HoldEnds { host, call, incarnation });
+        }
+        self.turn_soon(if has_more { now } else { wake });
+    }
+
+    fn note_commits(&mut self) {
+        for changes in self.store.take_log() {
+            for change in &changes {
+                self.note_change(change);
+            }
+            self.checker.committed(&changes, self.now);
+        }
+    }
+
+    fn note_change(&mut self, change: &houston_coordinator::store::Change) {
+        use houston_coordinator::state::Edit;
+        let Some(value) = change.value() else { return self.note(|| format!("deleted {}", change.key())) };
+        match houston_coordinator::records::decode(change.key(), value) {
+            Ok(Edit::Member(member)) => self.note(|| {
+                let told = member.told.map(|told| (told.generation.0, told.activate));
+                let grant = member.grant.map(|grant| grant.generation.0);
+                format!("= {} {}: {:?} {:?} told {told:?} grant {grant:?}", member.host, member.environment, member.lane, member.step)
+            }),
+            Ok(Edit::Rollout(rollout)) => self.note(|| {
+                let paused = if rollout.paused.is_some() { " paused" } else { "" };
+                let (failures, exceptions) = (rollout.failures, rollout.exceptions);
+                let cause = rollout.cause.as_ref().map(|cause| format!(" {cause:?}")).unwrap_or_default();
+                format!("= rollout {} {}: {:?}{paused} failures {failures} exceptions {exceptions}{cause}", rollout.id, rollout.environment, rollout.stage)
+            }),
+            _ => {}
+        }
+    }
+
+    /// What came of an order; what it made is put into the world.
+    fn ordered(&mut self, order: Order, result: Result<String, String>, has_died: bool) {
+        self.note(|| format!("order {order:?}: {result:?}{}", if has_died { ", and then?" } else { "" }));
+        if let (Order::Enroll { host, zone, ephemeral_suffix }, Ok(_)) = (&order, &result) {
+            let host: HostId = name(&format!("{host}-{ephemeral_suffix}"));
+            if self.checker.stored.hosts.contains_key(&host) {
+                self.join(host, *zone);
+            }
+        }
+        if let (Order::Move { .. }, Ok(_)) = (&order, &result) {
+            self.checker.has_moved = true;
+        }
+        if let Some(last) = self.last.as_mut()
+            && (has_died || result.is_err())
+        {
+            last.orders.push(order);
+        }
+    }
+
+    fn operate(&mut self, environment: EnvironmentName) {
+        if self.last.is_some() {
+            return;
+        }
+        let hosts: Vec<HostId> = self.nodes.keys().cloned().collect();
+        let is_active = self.checker.active(&environment).is_some();
+        if let Some(policy) = self.policies.get(&environment) {
+            let order = operator::next(&mut self.operator, &environment, policy, is_active, &hosts);
+            self.order(order);
+        }
+        let at = self.now + self.operator.between(5_000, 300_000);
+        self.at(at, Event::Operator { environment });
+    }
+
+    // Faults.
+
+    fn fault(&mut self) {
+        if self.last.is_some() {
+            return;
+        }
+        let at = self.now + self.nemesis.between(1_000, 90_000);
+        self.at(at, Event::Fault);
+        let hosts: Vec<HostId> = self.nodes.keys().cloned().collect();
+        let (fault, host) = (Fault::next(&mut self.nemesis), self.nemesis.pick(&hosts).cloned());
+        let Some(host) = host else { return };
+        *self.faults.entry(fault.name()).or_default() += 1;
+        if self.setting.walls_differ && matches!(fault, Fault::WallJump { .. }) {
+            return;
+        }
+        // Wall clocks are no part of what happens.
+        if !matches!(fault, Fault::WallJump { .. }) {
+            self.note(|| format!("fault {fault:?} {host}"));
+        }
+        match fault {
+            Fault::KillCoordinator { down_ms } => self.end_coordinator(down_ms),
+            Fault::StoreFails { after, fault } => self.store.fail_after(after, fault),
+            Fault::KillAgent { fuse, fuse_after } => self.kill_agent(&host, fuse, fuse_after, false),
+            Fault::CutPower { fuse, fuse_after } => self.kill_agent(&host, fuse, fuse_after, true),
+            Fault::CutHost { up_ms, down_ms } => self.network.cut(&host, self.now + up_ms, self.now + down_ms),
+            Fault::CutZone { up_ms, down_ms } => {
+                let zone = self.nodes.get(&host).map(|node| node.machine.borrow().zone);
+                for (host, node) in &self.nodes {
+                    if Some(node.machine.borrow().zone) == zone {
+                        self.network.cut(host, self.now + up_ms, self.now + down_ms);
+                    }
+                }
+            }
+            Fault::Weather { drop_percent, double_percent, delay_ms_max } => {
+                self.network.weather = Weather { drop_percent, double_percent, delay_ms_max };
+            }
+            Fault::Sick { ms } => {
+                if let Some(node) = self.nodes.get(&host) {
+                    node.machine.borrow_mut().sick_until = self.now + ms;
+                }
+            }
+            Fault::WallJump { ms } => {
+                self.wall_offset_ms = ms;
+                if let Some(node) = self.nodes.get(&host) {
+                    node.machine.borrow_mut().wall_offset_ms = ms;
+                }
+            }
+        }
+    }
+
+    fn kill_agent(&mut self, host: &HostId, fuse: Option<u32>, fuse_after: bool, loses_power: bool) {
+        let Some(node) = self.nodes.get_mut(host).filter(|node| node.agent.is_some()) else { return };
+        node.loses_power = loses_power;
+        if fuse.is_none() {
+            return self.agent_ends(host);
+        }
+        let mut machine = node.machine.borrow_mut();
+        (machine.fuse, machine.fuse_after) = (fuse, fuse_after);
+    }
+
+    // The end.
+
+    /// From now on nothing goes wrong, and every environment is given a release that is good.
+    fn end_faults(&mut self) {
+        self.note(|| "faults end".to_owned());
+        self.network.heal();
+        self.store.fail_after(usize::MAX >> 40, houston_tests::store::Fault::Refused);
+        let mut orders = Vec::new();
+        for (host, node) in &mut self.nodes {
+            let mut machine = node.machine.borrow_mut();
+            (machine.fuse, machine.sick_until) = (None, 0);
+            node.loses_power = false;
+            if self.checker.stored.hosts.contains_key(host) {
+                orders.push(Order::Drain { host: host.clone(), drained: false });
+            }
+        }
+        for (environment, policy) in &self.policies {
+            let policy = Box::new(policy.clone());
+            orders.push(Order::Apply { environment: environment.clone(), policy, mode: Some("fine") });
+            let is_empty = !self.checker.stored.members.values().any(|member| member.environment == *environment && !member.detached);
+            if is_empty {
+                continue;
+            }
+            orders.push(Order::Start {
+                environment: environment.clone(),
+                set: Library::good(self.operator.next()),
+                supersede: true,
+                force: true,
+                allow_outage: false,
+            });
+        }
+        orders.reverse();
+        self.last = Some(Last { orders, deadline: self.now + self.bound_ms(), at_rest: None });
+        self.at(self.now + 1_000, Event::Last);
+    }
+
+    /// Within this all must be at rest: every wait that the policies name, for each host in turn, and
+    /// patience for what was under way.
+    fn bound_ms(&self) -> u64 {
+        let hosts = self.nodes.len() as u64;
+        let of_policy = |policy: &Policy| {
+            let bakes = policy.bake.one_box + policy.bake.first_zone + policy.bake.later_zones * ZONES as u32;
+            let host = policy.start_within + policy.apply_deadline;
+            (bakes + host * (hosts as u32 + 3)).as_millis() as u64
+        };
+        self.policies.values().map(of_policy).sum::<u64>() + 900_000
+    }
+
+    fn last(&mut self) {
+        self.at(self.now + 1_000, Event::Last);
+        let is_up = self.coordinator.is_some();
+        let Some(last) = self.last.as_mut() else { return };
+        if is_up && let Some(order) = last.orders.pop() {
+            return self.order(order);
+        }
+        let (deadline, was_at_rest) = (last.deadline, last.at_rest);
+        let unrest = self.unrest();
+        match (unrest, was_at_rest) {
+            (None, None) => {
+                self.note(|| "all is at rest".to_owned());
+                if let Some(last) = self.last.as_mut() {
+                    last.at_rest = Some(self.now);
+                }
+            }
+            (Some(why), Some(_)) => self.checker.broken_at_rest("L1 and stays", why),
+            (Some(why), None) if self.now > deadline => self.checker.broken_at_rest("L1 everything converges", why),
+            (Some(_), None) | (None, Some(_)) => {}
+        }
+    }
+
+    /// What is not yet as it was last told to be, if anything.
+    fn unrest(&self) -> Option<String> {
+        if self.last.as_ref().is_some_and(|last| !last.orders.is_empty()) || self.coordinator.is_none() {
+            return Some("the coordinator was not there".to_owned());
+        }
+        for (name, definition) in &self.checker.stored.definitions {
+            if let Some(rollout) = self.checker.active(name) {
+                return Some(format!("{name}: rollout {} is {:?} {:?}", rollout.id, rollout.stage, rollout.cause));
+            }
+            let members = self.checker.stored.members.values();
+            for member in members.filter(|member| member.environment == *name && !member.detached) {
+                let Some(node) = self.nodes.get(&member.host) else { continue };
+                let machine = node.machine.borrow();
+                let runs = machine.durable_release(name);
+                let wanted = definition.baked.digest();
+                let is_there = definition.baked.is_empty() || (runs == Some(wanted) && machine.serves(name));
+                if !is_there || member.settled != Some(definition.baked) {
+                    return Some(format!("{name}: {} runs {runs:?}, not {wanted:?}: {member:?}", member.host));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Runs a seed.
+pub(super) fn run(seed: u64, setting: Setting) -> Outcome {
+    World::new(seed, setting).run()
+}
+
