@@ -8,3 +8,5 @@ mod coordinator;
 mod errors_page;
 /// Who may call what: every call of the protocol, by every kind of caller.
 mod rpc_table;
+/// Coordinator and agents under one seeded scheduler, with faults and planted bugs.
+mod simulation;

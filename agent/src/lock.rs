@@ -42,7 +42,7 @@ impl Lock {
                 // For people only: who holds the lock is the kernel's to say.
                 let now = WallTime::from_system(SystemTime::now());
                 file.set_len(0)
-                    .and_then(|()| write!(file, "{} {}\n", std::process::id(), now.0))
+                    .and_then(|()| writeln!(file, "{} {}", std::process::id(), now.0))
                     .map_err(unusable)?;
                 Ok(Self { _file: file })
             }

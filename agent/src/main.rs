@@ -9,10 +9,12 @@ use clap::{Args, Parser, Subcommand};
 use houston_agent::config::Config;
 use houston_agent::enroll::{self, Request};
 use houston_agent::host::exec::{self, ExecProgram};
-use houston_agent::{inventory, run, status};
+use houston_agent::run::{self, Leave};
+use houston_agent::{inventory, status};
 use houston_common::error::{Code, Refusal};
 use houston_common::id::HostId;
 use houston_common::tls::Address;
+use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Long enough for a sentence that a probe of a command still has to say; nothing depends on it.
@@ -40,6 +42,9 @@ enum Verb {
         /// TOML. Without it the defaults hold.
         #[arg(long)]
         config: Option<PathBuf>,
+        /// For demos and tests: ends when its standard input does, and stops its services.
+        #[arg(long, hide = true)]
+        trial: bool,
     },
     /// What this host believes, from its files.
     Status {
@@ -84,7 +89,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Exec => return exec::run(),
         Verb::Enroll(asked) => enroll_host(asked),
-        Verb::Run { state, config } => run_agent(&state.directory, config.as_deref()),
+        Verb::Run { state, config, trial } => run_agent(&state.directory, config.as_deref(), trial),
         Verb::Status { state } => status::status(&state.directory),
     };
     match done {
@@ -126,7 +131,7 @@ fn token(given: Option<String>, file: Option<&Path>) -> Result<String, Refusal> 
     })
 }
 
-fn run_agent(directory: &Path, config: Option<&Path>) -> Result<String, Refusal> {
+fn run_agent(directory: &Path, config: Option<&Path>, trial: bool) -> Result<String, Refusal> {
     let config = config.map_or_else(|| Ok(Config::default()), Config::read)?;
     log(&config.log);
     // This very program, also after another has been installed in its place.
@@ -140,13 +145,22 @@ fn run_agent(directory: &Path, config: Option<&Path>) -> Result<String, Refusal>
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                () = parent_gone(), if trial => {}
             }
-            tracing::info!("stopping; what runs keeps running");
+            tracing::info!("stopping");
         };
-        run::run(directory, &config, exec, stop).await
+        let leave = if trial { Leave::Nothing } else { Leave::Services };
+        run::run(directory, &config, exec, leave, stop).await
     });
     runtime.shutdown_timeout(SHUTDOWN_MAX);
     ran.map(|()| String::new())
+}
+
+/// Until the other end of standard input is closed: whoever started this is gone, however it ended.
+async fn parent_gone() {
+    let mut stdin = tokio::io::stdin();
+    let mut ignored = [0; 64];
+    while matches!(stdin.read(&mut ignored).await, Ok(1..)) {}
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Refusal> {

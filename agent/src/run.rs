@@ -22,12 +22,22 @@ use crate::supervisor::Supervisor;
 use crate::sync::credentials::Credentials;
 use crate::sync::{self, Sync};
 
+/// What an agent that ends leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// What runs keeps running: services are the host's, not the agent's.
+    Services,
+    /// A trial's services end with it.
+    Nothing,
+}
+
 /// Runs the agent of an enrolled host until `stop`. To be called on a runtime's only thread, which then
 /// waits for the network alone. What runs keeps running when this returns.
 pub async fn run(
     directory: &Path,
     config: &Config,
     exec: ExecProgram,
+    leave: Leave,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Refusal> {
     let _lock = Lock::take(directory)?;
@@ -51,7 +61,12 @@ pub async fn run(
         RunnerKind::Direct => Linux::open(directory, site, exec, link, Handle::current())?,
     };
     // What should run runs from here on, whether or not there is a coordinator.
-    let supervisor = Supervisor::start(Arc::new(linux), clock)?;
+    let linux = Arc::new(linux);
+    let supervisor = Supervisor::start(Arc::clone(&linux), clock)?;
     let own = Sync { supervisor, credentials, clock, floor, start, platforms, state: directory.to_owned() };
-    sync::run(own, stop).await
+    let ended = sync::run(own, stop).await;
+    match leave {
+        Leave::Services => ended,
+        Leave::Nothing => linux.services().stop_all().and(ended),
+    }
 }

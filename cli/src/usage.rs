@@ -50,7 +50,7 @@ pub fn reply(error: &Error, root: &Command, typed: &[String]) -> Reply {
 fn unknown_command(error: &Error, root: &Command, typed: &[String]) -> Refusal {
     let wanted = strings(error, ContextKind::InvalidSubcommand).pop().unwrap_or_default();
     let here = deepest(root, typed);
-    let near = nearest(&wanted, here.get_subcommands().map(Command::get_name));
+    let near = nearest(&wanted, shown_commands(here));
     let next = match near {
         Some(near) => format!("did you mean \"{near}\"?"),
         None => known_commands(root, typed),
@@ -60,8 +60,12 @@ fn unknown_command(error: &Error, root: &Command, typed: &[String]) -> Refusal {
 
 fn known_commands(root: &Command, typed: &[String]) -> String {
     let here = deepest(root, typed);
-    let known: Vec<_> = here.get_subcommands().map(Command::get_name).collect();
+    let known: Vec<_> = shown_commands(here).collect();
     format!("commands of {}: {}", here.get_name(), known.join(", "))
+}
+
+fn shown_commands(here: &Command) -> impl Iterator<Item = &str> {
+    here.get_subcommands().filter(|command| !command.is_hide_set()).map(Command::get_name)
 }
 
 fn unknown_argument(error: &Error, root: &Command, typed: &[String]) -> Refusal {

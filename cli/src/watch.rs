@@ -43,19 +43,20 @@ pub enum Manner {
 }
 
 /// Follows a rollout, whose view has just been asked for, to its end or until `timeout`. `ask` is held
-/// until there is news.
+/// until there is news; `interrupt` ends the watching early.
 pub async fn follow(
     ask: impl AsyncFn(GetRollout) -> Result<RolloutView, Refusal>,
     console: &mut Console<'_>,
     view: RolloutView,
     manner: Manner,
     timeout: Option<Duration>,
+    interrupt: impl Future<Output = ()>,
 ) -> Result<u8, Refusal> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let mut watch =
         Watch { manner, received: Instant::now(), view: None, trouble: None, screen: Screen::default() };
     watch.take(console, view)?;
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut interrupted = std::pin::pin!(interrupt);
     let mut retry = RETRY_FIRST;
     let mut not_before = Instant::now();
     loop {
@@ -73,7 +74,7 @@ pub async fn follow(
         let answer = loop {
             tokio::select! {
                 answer = &mut answer => break answer,
-                _ = &mut interrupted => {
+                () = &mut interrupted => {
                     console.note(&format!("rollout {id} of {environment} goes on without you; houston rollout watch {id} comes back to it"));
                     return Ok(INTERRUPTED);
                 }

@@ -243,8 +243,11 @@ impl Writer {
             self.answer(check_in);
         }
         for host in news {
-            if let Some(held) = self.held.remove(&host) {
-                self.tell(&host, held);
+            if let Some(held) = self.held.remove(&host)
+                && let Some(held) = self.tell(&host, held)
+            {
+                // Something about the host has changed, but nothing that it must be told.
+                self.held.insert(host, held);
             }
         }
         self.revision.send_if_modified(|revision| {
@@ -263,25 +266,27 @@ impl Writer {
             if let Some(earlier) = self.held.insert(host, held) {
                 let _ = earlier.reply.send(Ok(CheckedIn { assignments: None }));
             }
-        } else {
-            self.tell(&host, held);
+            return;
+        }
+        if let Some(held) = self.tell(&host, held) {
+            let _ = held.reply.send(Ok(CheckedIn { assignments: None }));
         }
     }
 
-    fn tell(&mut self, host: &HostId, held: Held) {
+    /// Answers with what is new to the host; gives the call back if nothing is.
+    fn tell(&mut self, host: &HostId, held: Held) -> Option<Held> {
         let state = self.core.state();
         let revoked = state.fleet.get(host).is_none_or(|entry| entry.host.revoked);
         if revoked {
             let _ = held.reply.send(Err(core::unknown_host(host)));
-            return;
+            return None;
         }
         if state.has_news(host, &held.has) {
             let assignments = Some(state.assignments(host));
             let _ = held.reply.send(Ok(CheckedIn { assignments }));
-        } else if !held.reply.is_closed() {
-            // Something about the host has changed, but nothing that it must be told.
-            self.held.insert(host.clone(), held);
+            return None;
         }
+        Some(held).filter(|held| !held.reply.is_closed())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Arguments in, exit code out.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,6 +13,7 @@ use houston_common::tls::ServerName;
 use houston_coordinator::config::{AGENT_LISTEN, Config, ENROLLMENT_LISTEN, FILE_NAME};
 use houston_coordinator::init::{Init, init};
 use houston_coordinator::run::{Addresses, run};
+use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -56,6 +57,9 @@ enum Command {
         agent_listen: Option<SocketAddr>,
         #[arg(long)]
         enroll_listen: Option<SocketAddr>,
+        /// For demos and tests: ends when its standard input does.
+        #[arg(long, hide = true)]
+        trial: bool,
     },
 }
 
@@ -65,7 +69,7 @@ const EXIT_TIME_MAX: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let filter = EnvFilter::try_from_env("HOUSTON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
     match execute(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(refusal) => {
@@ -83,18 +87,18 @@ fn execute(command: Command) -> Result<(), Refusal> {
             let _ = writeln!(std::io::stdout(), "credential={}", credential.display());
             Ok(())
         }
-        Command::Run { config, directory, agent_listen, enroll_listen } => {
+        Command::Run { config, directory, agent_listen, enroll_listen, trial } => {
             let file = config.or_else(|| directory.map(|directory| directory.join(FILE_NAME)));
             let mut config = Config::read(&file.unwrap_or_default())?;
             config.agent_listen = agent_listen.unwrap_or(config.agent_listen);
             config.enrollment_listen = enroll_listen.unwrap_or(config.enrollment_listen);
             raise_descriptor_limit();
-            serve(&config)
+            serve(&config, trial)
         }
     }
 }
 
-fn serve(config: &Config) -> Result<(), Refusal> {
+fn serve(config: &Config, trial: bool) -> Result<(), Refusal> {
     let failed = |what: &str, error: &std::io::Error| Refusal::internal(format!("{what}: {error}"));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -107,12 +111,20 @@ fn serve(config: &Config) -> Result<(), Refusal> {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                () = parent_gone(), if trial => {}
             }
         };
         run(config, announce, stop).await
     });
     runtime.shutdown_timeout(EXIT_TIME_MAX);
     result
+}
+
+/// Until the other end of standard input is closed: whoever started this is gone, however it ended.
+async fn parent_gone() {
+    let mut stdin = tokio::io::stdin();
+    let mut ignored = [0; 64];
+    while matches!(stdin.read(&mut ignored).await, Ok(1..)) {}
 }
 
 /// The one line that programs wait for.

@@ -207,6 +207,10 @@ impl State {
 
     fn put_member(&mut self, member: Member) {
         let (host, name) = (member.host.clone(), member.environment.clone());
+        // A record that has outlived its host is nobody's.
+        if self.fleet.get(&host).is_none() {
+            return;
+        }
         let Some(environment) = self.environments.get_mut(&name) else { return };
         let granted = member.grant.is_some();
         environment.put_member(member, &self.fleet);

@@ -133,7 +133,6 @@ struct Held {
 #[derive(Debug)]
 pub(super) struct Coordinator {
     pub(super) core: Core,
-    pub(super) store: Watched,
     base: FleetTime,
     started: u64,
     checkpointed: u64,
@@ -163,11 +162,10 @@ pub(super) fn key(host: &str) -> Digest {
 impl Coordinator {
     /// A process over what is stored. Absent if the store fails it at once.
     pub(super) fn start(store: Watched, minds: Minds, planted: Option<Planted>, now: u64) -> Option<Self> {
-        let core = Core::open(Arc::new(store.clone()), LOST_AFTER).ok()?.with_minds(minds);
+        let core = Core::open(Arc::new(store), LOST_AFTER).ok()?.with_minds(minds);
         let base = core.state().meta.checkpoint;
         Some(Self {
             core,
-            store,
             base,
             started: now,
             checkpointed: now,

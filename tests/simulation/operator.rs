@@ -140,7 +140,7 @@ impl Order {
                     idempotency_key: None,
                     plan_hash: None,
                 };
-                rollouts::start(state, &caller, &request, now, wall).map(done)
+                rollouts::start(state, &caller, &request, wall).map(done)
             }
             Self::Control { environment, action } => {
                 let rollout = RolloutRef::NewestOf(environment.clone());

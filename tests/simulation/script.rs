@@ -41,10 +41,6 @@ impl Manner {
         }
     }
 
-    /// Whether a rollout of it can succeed everywhere.
-    pub(super) fn is_good(self) -> bool {
-        matches!(self, Self::Fine | Self::StopFails)
-    }
 }
 
 /// A version as it was built.

@@ -633,7 +633,6 @@ impl World {
     fn end_faults(&mut self) {
         self.note(|| "faults end".to_owned());
         self.network.heal();
-        self.store.fail_after(usize::MAX >> 40, houston_tests::store::Fault::Refused);
         let mut orders = Vec::new();
         for (host, node) in &mut self.nodes {
             let mut machine = node.machine.borrow_mut();

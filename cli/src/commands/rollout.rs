@@ -55,7 +55,14 @@ async fn follow(
     manner: Manner,
     timeout: Option<Duration>,
 ) -> Result<u8, Refusal> {
-    watch::follow(async |question| client.get_rollout(&question).await, console, view, manner, timeout).await
+    let interrupt = async {
+        // Without a handler the signal ends the process as it would have ended the watching.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let ask = async |question| client.get_rollout(&question).await;
+    watch::follow(ask, console, view, manner, timeout, interrupt).await
 }
 
 /// A question that is answered at once.

@@ -69,7 +69,6 @@ mod tests {
         screen.draw(&mut console, lines("three"), 10).expect("drawn");
         screen.scroll(&mut console, "a log\n").expect("scrolled");
         screen.draw(&mut console, lines("four"), 10).expect("drawn");
-        drop(console);
         let expected = "one\ntwo\n\u{1b}[2A\r\u{1b}[J0123456789012345678\n\u{1b}[2A\r\u{1b}[Jthree\n\u{1b}[1A\r\u{1b}[Ja log\nfour\n";
         assert_eq!(String::from_utf8(out).expect("text"), expected);
     }

@@ -29,6 +29,18 @@ fn followed(
     timeout: Option<Duration>,
     terminal: fn() -> Option<(usize, usize)>,
 ) -> Seen {
+    let never = std::future::pending();
+    followed_until(answers, output, manner, timeout, terminal, never)
+}
+
+fn followed_until(
+    answers: Answers,
+    output: Output,
+    manner: Manner,
+    timeout: Option<Duration>,
+    terminal: fn() -> Option<(usize, usize)>,
+    interrupt: impl Future<Output = ()>,
+) -> Seen {
     let surroundings = Surroundings { home: None, config_home: None, plain_terminal: true, terminal };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let answers = RefCell::new(answers.into_iter());
@@ -50,10 +62,9 @@ fn followed(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
     let ended = runtime.block_on(async {
         let limit = Duration::from_secs(30);
-        let following = follow(ask, &mut console, rolling(), manner, timeout);
+        let following = follow(ask, &mut console, rolling(), manner, timeout, interrupt);
         tokio::time::timeout(limit, following).await.expect("ends by itself")
     });
-    drop(console);
     let text = |bytes| String::from_utf8(bytes).expect("text");
     Seen { ended, out: text(out), err: text(err) }
 }
@@ -153,4 +164,15 @@ fn a_terminal_gets_pictures_in_place_and_logs_above_them() {
     let last = seen.out.rsplit("\u{1b}[J").next().expect("a picture");
     assert!(last.contains("✓ succeeded") && last.ends_with("succeeded: 6 hosts on web-42\n"), "{last}");
     assert_eq!(seen.err, "");
+}
+
+#[test]
+fn an_interruption_ends_the_watching_and_says_that_the_rollout_goes_on() {
+    let seen =
+        followed_until(Vec::new(), Output::Text, Manner::Everything, None, pipe, std::future::ready(()));
+    assert_eq!(seen.ended, Ok(130));
+    assert_eq!(
+        seen.err,
+        "rollout 17 of prod goes on without you; houston rollout watch 17 comes back to it\n"
+    );
 }

@@ -203,6 +203,10 @@ fn at_rest(environment: &Environment, live: &Live, entry: &Entry, now: FleetTime
             reason: format!("it failed {} times to get the baked release", member.lane_failures),
         };
     }
+    // A rollback has no business with it; the standing lane has, when the rollback has ended.
+    if let Some(rollout) = environment.rollout.as_ref().filter(|rollout| rollout.goes_back()) {
+        return WaitingOn::JoinedLater { rollout: rollout.id };
+    }
     match (member.lane, member.step) {
         (Lane::Rollout(rollout), Step::Reverted | Step::Failed | Step::TakenBack) => {
             WaitingOn::WentBack { rollout }

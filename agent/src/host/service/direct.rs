@@ -91,6 +91,9 @@ struct Record {
 
 const RECORD_VERSION: u32 = 1;
 
+/// Of a trial's services: nobody waits for their answers any more.
+const STOP_ALL_GRACE: Duration = Duration::from_secs(2);
+
 impl Direct {
     /// `state` is the agent's directory, with `environments/` in it.
     pub fn open(state: &Path, exec: ExecProgram, cgroups: Cgroups, address: IpAddr) -> Result<Self, Refusal> {
@@ -297,6 +300,15 @@ impl Direct {
     /// The end of what a service has printed: at most `lines` lines and `bytes` bytes, safe to show.
     pub fn log_tail(&self, key: &ServiceKey, lines: usize, bytes: usize) -> String {
         self.logs(key).and_then(|logs| log::tail(&logs, key, lines, bytes)).unwrap_or_default()
+    }
+
+    /// Stops every service that was ever started from this state directory.
+    pub fn stop_all(&self) -> Result<(), Refusal> {
+        let mut ended = Ok(());
+        for key in self.known()? {
+            ended = ended.and(self.stop(&key, STOP_ALL_GRACE));
+        }
+        ended
     }
 
     fn table(&self) -> MutexGuard<'_, BTreeMap<ServiceKey, Supervised>> {

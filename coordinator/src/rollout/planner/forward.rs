@@ -125,7 +125,11 @@ fn without_one_box(environment: &Environment, fleet: &Fleet, now: FleetTime, pla
         plan.waiting.push(waiting);
     } else if index.count_all(Class::Updated(Wellness::Well)) > 0 || index.count_all(Class::Ended) > 0 {
         plan.changes.push(Change::Turn(Turn::Bake));
+    } else if let Some(host) = index.all(Class::Held).next() {
+        let reason = format!("every host that is left is held, {host} among them");
+        plan.waiting.push(WaitingOn::Held { reason });
     } else {
+        // A release that no host has ever run must not become the baked one.
         plan.waiting.push(WaitingOn::NothingToRun);
     }
 }

@@ -306,7 +306,7 @@ impl Laws {
         }
         let key = (environment.name().clone(), host.clone());
         let Some((before, counts)) = self.explained.get(&key) else { return };
-        let surprise = matches!(before, WaitingOn::Detached | WaitingOn::NothingToRun)
+        let surprise = *before == WaitingOn::NothingToRun
             || matches!(before, WaitingOn::UpToDate | WaitingOn::WentBack { .. }) && !grant.taking_back
             || matches!(before, WaitingOn::Floor { .. })
                 && *counts == environment.index().total()

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::host::Manner;
-use super::world::{ROUND, World, name, policy, release};
+use super::world::{PROD, ROUND, World, name, policy, release};
 use crate::rollout::Stage;
 
 #[derive(Debug, Clone)]
@@ -124,7 +124,7 @@ fn happen(world: &mut World, event: &Event) {
         }
         Event::Start(number, supersede) => {
             let target = release(*number);
-            if !world.hosts.is_empty() && world.environment(super::world::PROD).definition.baked != target {
+            if !world.hosts.is_empty() && world.environment(PROD).definition.baked != target {
                 let _ = world.start(target, *supersede);
             }
         }
@@ -247,15 +247,29 @@ proptest! {
                 world.round();
             }
         }
+        // With nobody left to move, it is for a person to end it.
+        if let Some(id) = world.active().map(|rollout| rollout.id)
+            && !world.environment(PROD).members().any(|live| live.member.in_scope(id))
+        {
+            prop_assert_eq!(world.waiting(), [WaitingOn::NothingToRun]);
+            world.abort();
+        }
         prop_assert!(world.active().is_none(), "waiting {:?}: {:#?}", world.waiting(), world.active());
         // And whoever was left out catches up.
         world.rounds(60);
         for host in world.hosts.keys().map(ToString::to_string).collect::<Vec<_>>() {
             let waits = world.explain(&host);
-            let fine = matches!(
-                waits,
-                WaitingOn::UpToDate | WaitingOn::NothingToRun | WaitingOn::WentBack { .. } | WaitingOn::Held { .. }
-            );
+            let member = world.member(&host);
+            let unresolved = &world.environment(PROD).definition.unresolved;
+            let fine = match waits {
+                // What was aborted stays where it is.
+                WaitingOn::Excepted { .. } => member.started.is_some_and(|id| unresolved.contains(&id)),
+                WaitingOn::UpToDate
+                | WaitingOn::NothingToRun
+                | WaitingOn::WentBack { .. }
+                | WaitingOn::Held { .. } => true,
+                _ => false,
+            };
             prop_assert!(fine, "{host}: {waits:?}, {:#?}", world.member(&host));
         }
     }

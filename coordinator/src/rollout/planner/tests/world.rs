@@ -17,7 +17,7 @@ use super::laws::Laws;
 use super::planted::Planted;
 use crate::catalog::NamedSet;
 use crate::environment::member::{Lane, Member, Step};
-use crate::environment::{Definition, Environment};
+use crate::environment::{Definition, Environment, Live};
 use crate::fleet::{self, Contact, LOST_AFTER, Order};
 use crate::records;
 use crate::rollout::explain::explain;
@@ -217,6 +217,9 @@ impl World {
                 return Err(active.id);
             }
             inherits.extend(active.inherits.iter().copied().chain([active.id]));
+            let mut definition = self.environment(PROD).definition.clone();
+            definition.unresolved.push(active.id);
+            self.edit(Edit::Environment(definition));
             if self.planted != Some(Planted::CheckThenInsert) {
                 self.edit(Edit::Rollout(Rollout { stage: Stage::Superseded { by: id }, ..active }));
             }
@@ -328,12 +331,40 @@ impl World {
     }
 
     pub(super) fn edit_host(&mut self, host: &str, change: impl FnOnce(&mut fleet::Host)) {
-        let mut record = self.host_record(host);
-        change(&mut record);
-        let members = self.state.memberships(&record);
-        self.edit(Edit::Host(record));
-        for member in members {
-            self.edit(Edit::Member(member));
+        let before = self.host_record(host);
+        let mut after = before.clone();
+        change(&mut after);
+        let entry = self.state.fleet.get(&after.id).expect("a host");
+        let moves = after.zone != before.zone;
+        let environments: Vec<&Environment> =
+            entry.environments.iter().map(|name| &self.state.environments[name]).collect();
+        // Refused, as operators are: an active rollout has pinned the zone.
+        if moves && environments.iter().any(|environment| environment.rollout.is_some()) {
+            return;
+        }
+        let mut edits = Vec::new();
+        for mut member in self.state.memberships(&after) {
+            let had = self.state.environments[&member.environment].member(&after.id);
+            if moves || had.is_some_and(|live| live.member.detached) {
+                member.zone = after.zone.clone();
+            }
+            edits.push(Edit::Member(member));
+        }
+        for environment in environments {
+            let leaves = environment.member(&after.id).filter(|_| !environment.definition.selects(&after.labels));
+            let Some(Live { member, .. }) = leaves else { continue };
+            if member.grant.is_some() {
+                return;
+            }
+            edits.push(if member.told.is_none() && member.settled.is_none() {
+                Edit::ForgetMember(environment.name().clone(), after.id.clone())
+            } else {
+                Edit::Member(Member { detached: true, ..member.clone() })
+            });
+        }
+        self.edit(Edit::Host(after));
+        for edit in edits {
+            self.edit(edit);
         }
         self.settle();
     }

@@ -1,0 +1,135 @@
+//! A fleet in one thread: the production coordinator and agents, a seeded scheduler between them, and
+//! checkers that know more than both. docs/simulation.md says how to run, replay and soak.
+
+mod agent;
+mod checker;
+mod coordinator;
+mod faults;
+mod machine;
+mod network;
+mod operator;
+mod planted;
+mod random;
+mod script;
+mod world;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::str::FromStr;
+use std::time::Instant;
+
+use planted::Planted;
+use world::{Outcome, Setting, run};
+
+/// Seeds of every failure that was ever found.
+const CORPUS: &str = include_str!("simulation/seeds.txt");
+/// Seeds of one test run: with the planted bugs three minutes on one core.
+const SEEDS: u64 = 60;
+/// Seeds that a planted bug may hide in.
+const PLANTED_SEEDS: u64 = 40;
+
+fn name<T: FromStr<Err: Debug>>(text: &str) -> T {
+    text.parse().expect("a name")
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+fn corpus() -> impl Iterator<Item = u64> {
+    let lines = CORPUS.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| line.split(' ').next().and_then(|seed| seed.parse().ok()).expect("a seed"))
+}
+
+/// What did not hold, and the command that shows it again.
+fn failure(seed: u64, outcome: &Outcome) -> Option<String> {
+    let violation = outcome.violation.as_ref()?;
+    Some(format!(
+        "seed {seed}, after {} events: {}: {}\n  HOUSTON_SEED={seed} cargo test --profile trial -p houston-tests \
+         -- simulation::replay --nocapture",
+        outcome.events, violation.law, violation.detail
+    ))
+}
+
+/// One seed, with all that happens in it. Without `HOUSTON_SEED` a short look at the first.
+#[test]
+fn replay() {
+    let seed = number("HOUSTON_SEED");
+    let setting = Setting { is_shown: seed.is_some(), ..Setting::default() };
+    let outcome = run(seed.unwrap_or(1), setting);
+    assert_eq!(failure(seed.unwrap_or(1), &outcome), None);
+}
+
+/// The corpus, then new seeds: `HOUSTON_SEEDS=n` for a soak.
+#[test]
+fn every_law_holds_whatever_goes_wrong() {
+    let (started, mut seeds, mut events, mut simulated_ms) = (Instant::now(), 0_u64, 0, 0);
+    let mut failures = Vec::new();
+    let mut faults: BTreeMap<&str, u64> = BTreeMap::new();
+    let first = number("HOUSTON_FIRST_SEED").unwrap_or(1_000);
+    for seed in corpus().chain(first..first + number("HOUSTON_SEEDS").unwrap_or(SEEDS)) {
+        let outcome = run(seed, Setting::default());
+        failures.extend(failure(seed, &outcome));
+        seeds += 1;
+        events += outcome.events;
+        simulated_ms += outcome.simulated_ms;
+        for (fault, count) in outcome.faults {
+            *faults.entry(fault).or_default() += count;
+        }
+    }
+    println!(
+        "{seeds} seeds, {events} events, {} simulated hours, {:?}; faults: {faults:?}",
+        simulated_ms / 3_600_000,
+        started.elapsed()
+    );
+    assert!(failures.is_empty(), "{} seeds failed:\n{}", failures.len(), failures.join("\n"));
+    assert!(faults.len() >= 12, "some kinds of faults never happened: {faults:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 1..=3 {
+        let once = run(seed, Setting::default());
+        assert_eq!(once.trace, run(seed, Setting::default()).trace, "E30 deterministic: seed {seed}");
+    }
+}
+
+#[test]
+fn wall_clocks_of_hosts_change_nothing() {
+    for seed in 1..=3 {
+        let setting = Setting { walls_differ: true, ..Setting::default() };
+        let (one, other) = (run(seed, Setting::default()), run(seed, setting));
+        assert_eq!(one.trace, other.trace, "E29 host clocks do not matter: seed {seed}");
+    }
+}
+
+/// The first seed in which a bug is found, with the law that found it.
+fn find(planted: Planted) -> Option<(&'static str, u64, u64)> {
+    let setting = Setting { planted: Some(planted), ..Setting::default() };
+    for seed in 1..=PLANTED_SEEDS {
+        let outcome = run(seed, setting);
+        if planted == Planted::HashOrder && outcome.trace != run(seed, setting).trace {
+            return Some(("E30 deterministic", seed, outcome.events));
+        }
+        let Some(violation) = outcome.violation else { continue };
+        let is_its_own = planted.laws().iter().any(|law| violation.law.starts_with(law));
+        if is_its_own {
+            return Some((violation.law, seed, outcome.events));
+        }
+    }
+    None
+}
+
+#[test]
+fn planted_bugs_are_caught() {
+    let mut missed = Vec::new();
+    for planted in Planted::ALL {
+        match find(*planted) {
+            Some((law, seed, events)) => {
+                println!("{:<22} caught by {law:<32} seed {seed:>3}, after {events:>6} events", format!("{planted:?}"));
+            }
+            None => missed.push(planted),
+        }
+    }
+    assert!(missed.is_empty(), "not caught in {PLANTED_SEEDS} seeds: {missed:?}");
+}
