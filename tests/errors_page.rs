@@ -9,8 +9,11 @@ fn rows() -> BTreeMap<String, Vec<String>> {
     let page = std::fs::read_to_string(&path).expect("docs/errors.md");
     let mut rows = BTreeMap::new();
     for line in page.lines().filter(|line| line.starts_with("| `E-")) {
-        let cells: Vec<String> =
-            line.trim_matches('|').split(" | ").map(|cell| cell.trim().trim_matches('`').to_owned()).collect();
+        let cells: Vec<String> = line
+            .trim_matches('|')
+            .split(" | ")
+            .map(|cell| cell.trim().trim_matches('`').to_owned())
+            .collect();
         assert_eq!(cells.len(), 4, "{line}");
         assert_eq!(rows.insert(cells[0].clone(), cells[1..].to_vec()), None, "{} twice", cells[0]);
     }

@@ -80,13 +80,14 @@ impl fmt::Display for Exact {
     }
 }
 
-/// A duration for people: its two largest units, as in `1h 5m`, `42s`, `0s`.
+/// A duration for people: its two largest units, as in `1h 5m`, `42s`, `0s`. Begun seconds count, so that
+/// what is not over never reads as nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Rough(pub Duration);
 
 impl fmt::Display for Rough {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let s = self.0.as_secs();
+        let s = millis(self.0).div_ceil(1000);
         let (d, h, m, s) = (s / 86_400, s / 3_600 % 24, s / 60 % 60, s % 60);
         match (d, h, m) {
             (0, 0, 0) => write!(f, "{s}s"),

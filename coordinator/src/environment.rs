@@ -68,6 +68,11 @@ impl Live {
         self.counted.available
     }
 
+    /// By its own measurement.
+    pub fn runs(&self, release: &Release) -> bool {
+        self.report.as_ref().is_some_and(|report| report.running == Some(release.digest()))
+    }
+
     pub fn class(&self) -> Option<Class> {
         self.class.as_ref().map(|(_, class, _)| *class)
     }

@@ -11,6 +11,7 @@ mod operator;
 mod peer;
 mod rate;
 mod transfer;
+mod watch;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -27,7 +28,8 @@ use houston_common::clock::millis;
 use houston_common::error::{Code, Refusal, chain};
 use houston_common::exchange::IssuedCertificate;
 use houston_common::tls::{Address, ClockFloor, Incoming};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
+use tokio::sync::watch::Receiver;
 use tonic::Status;
 use tonic::transport::Server;
 
@@ -96,7 +98,7 @@ pub struct Shared {
     hold: Duration,
     host_certificate_lifetime: Duration,
     operator_certificate_lifetime: Duration,
-    stop: watch::Receiver<bool>,
+    stop: Receiver<bool>,
 }
 
 impl Shared {
@@ -107,7 +109,7 @@ impl Shared {
         engine: Engine,
         ca: Arc<Ca>,
         files: Files,
-        stop: watch::Receiver<bool>,
+        stop: Receiver<bool>,
     ) -> Self {
         Self {
             fetches: Arc::new(Fetches::new(files.clone(), engine.clone(), config.fetches_max)),

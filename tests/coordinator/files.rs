@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use houston_common::api::client::{AgentClient, OperatorClient};
 use houston_common::assignment::Order;
-use houston_common::command::{CreateVersionSet, FileUpload, FileWanted, PackageFinish, RemovePackage, StartRollout};
+use houston_common::command::{
+    CreateVersionSet, FileUpload, FileWanted, PackageFinish, RemovePackage, StartRollout,
+};
 use houston_common::digest::{Digest, FileDigest, TreeDigest};
 use houston_common::error::Code;
 use houston_common::exchange::{CHUNK_BYTES_MAX, Encoding, FileNeed};
@@ -30,11 +32,15 @@ fn contents(seed: u32, words: u32) -> Vec<u8> {
     (0..words).flat_map(|n| (n.wrapping_mul(2_654_435_761).wrapping_add(seed)).to_le_bytes()).collect()
 }
 
-async fn upload(client: &OperatorClient, files: &[(&FileWanted, &[u8])]) -> houston_common::command::Uploaded {
+async fn upload(
+    client: &OperatorClient,
+    files: &[(&FileWanted, &[u8])],
+) -> houston_common::command::Uploaded {
     let (sender, receiver) = mpsc::channel(1024);
     for (i, (wanted, bytes)) in files.iter().enumerate() {
         let packed = zstd::encode_all(*bytes, 3).expect("compress");
-        let (encoding, stream) = if i % 2 == 0 { (Encoding::Zstd, &packed[..]) } else { (Encoding::Identity, *bytes) };
+        let (encoding, stream) =
+            if i % 2 == 0 { (Encoding::Zstd, &packed[..]) } else { (Encoding::Identity, *bytes) };
         let chunks: Vec<&[u8]> = stream.chunks(CHUNK_BYTES_MAX).collect();
         for (n, data) in chunks.iter().enumerate() {
             let data = Bytes::copy_from_slice(data);
@@ -73,7 +79,10 @@ async fn push(client: &OperatorClient, name: &str, seed: u32) -> Pushed {
         files.iter().map(|bytes| (FileDigest(Digest::of(bytes)), bytes.as_slice())).collect();
     let parts: Vec<_> = wanted.iter().map(|wanted| (wanted, by_digest[&wanted.digest])).collect();
     assert_eq!(upload(client, &parts).await.files as usize, wanted.len());
-    assert!(client.package_start(&package, manifests()).await.expect("again").is_empty(), "nothing is sent twice");
+    assert!(
+        client.package_start(&package, manifests()).await.expect("again").is_empty(),
+        "nothing is sent twice"
+    );
     let view = client.package_finish(&finish).await.expect("entered");
     assert_eq!(view.bytes, files.iter().map(|bytes| bytes.len() as u64).sum::<u64>());
     Pushed { package, tree, files }
@@ -84,7 +93,10 @@ async fn roll_out(client: &OperatorClient, pushed: &Pushed) {
     client.apply_environment(&environment("prod")).await.expect("an environment");
     let set = CreateVersionSet {
         name: name.parse().expect("a name"),
-        packages: vec![PackageId { name: pushed.package.name.clone(), version: pushed.package.version.clone() }],
+        packages: vec![PackageId {
+            name: pushed.package.name.clone(),
+            version: pushed.package.version.clone(),
+        }],
         reason: String::new(),
     };
     client.create_version_set(&set).await.expect("a version set");
@@ -136,7 +148,7 @@ async fn what_is_pushed_reaches_the_host_that_is_told_of_it() {
     let answer = client.check_in(&web.report(true, Vec::new()), Duration::from_secs(30)).await.expect("news");
     assert_eq!(answer.assignments.len(), 1);
     assert_eq!(answer.assignments[0].order, Order::Prepare);
-    assert_eq!(answer.assignments[0].release.version_set.packages, [pushed.package.clone()]);
+    assert_eq!(answer.assignments[0].release.version_set.packages, std::slice::from_ref(&pushed.package));
 
     let manifest = client.fetch_manifest(pushed.tree).await.expect("a manifest");
     let need = |file: &Vec<u8>, stored_offset| FileNeed {

@@ -64,14 +64,16 @@ async fn init_then_run_then_stop() {
 
     let ca = std::fs::read_to_string(directory.join("ca.pem")).expect("the authority");
     let ada = read_credential(&directory.join("operators/ada"));
-    let settings = ClientSettings::new(Trust::Authorities(&ca), Some(&ada), &ClockFloor::new()).expect("settings");
+    let settings =
+        ClientSettings::new(Trust::Authorities(&ca), Some(&ada), &ClockFloor::new()).expect("settings");
     let address: Address = agents.parse().expect("an address");
     let client = OperatorClient::new(settings.connect(&address).await.expect("ada connects"));
     assert_eq!(client.who_am_i().await.expect("answered").operator.as_str(), "ada");
 
     let pid = Pid::from_raw(i32::try_from(child.0.id()).expect("a process id"));
     kill(pid, Signal::SIGTERM).expect("told to stop");
-    let status = tokio::task::spawn_blocking(move || child.0.wait()).await.expect("waited").expect("it ended");
+    let status =
+        tokio::task::spawn_blocking(move || child.0.wait()).await.expect("waited").expect("it ended");
     assert_eq!(status.code(), Some(0), "an orderly end");
     assert!(lines.next().is_none(), "the only line that it prints");
 }

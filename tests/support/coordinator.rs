@@ -131,7 +131,8 @@ impl Running {
     /// A client of the enrollment listener that trusts nothing but the authority's fingerprint.
     pub async fn stranger(&self) -> EnrollClient {
         let pin = certificate_fingerprint(&self.ca).expect("a fingerprint");
-        let settings = ClientSettings::new(Trust::Fingerprint(pin), None, &ClockFloor::new()).expect("settings");
+        let settings =
+            ClientSettings::new(Trust::Fingerprint(pin), None, &ClockFloor::new()).expect("settings");
         EnrollClient::new(settings.connect(&self.enrollment()).await.expect("a stranger connects"))
     }
 
@@ -171,7 +172,8 @@ pub struct Host {
 
 impl Host {
     pub fn new(enrolled: Enrolled, key: PrivateKey) -> Self {
-        let credential = Credential::from_pem(&enrolled.certificate.certificate_pem, &key).expect("a credential");
+        let credential =
+            Credential::from_pem(&enrolled.certificate.certificate_pem, &key).expect("a credential");
         Self { id: enrolled.host.clone(), key, credential, enrolled, sequence: 0 }
     }
 

@@ -101,6 +101,8 @@ impl Worker {
         if may_begin && !self.driver.state().is_activating() {
             self.turn.give_up(&self.name);
         }
+        // A new watch may have begun without a new phase to report: on the way back all legs are one.
+        self.watched.notify_one();
         self.publish();
         wait
     }
@@ -156,7 +158,6 @@ impl Worker {
             *published = report.clone();
         }
         self.linux.show(&report);
-        self.watched.notify_one();
         self.changed.notify_one();
     }
 }

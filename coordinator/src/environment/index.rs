@@ -8,7 +8,6 @@ use houston_common::clock::FleetTime;
 use houston_common::digest::Digest;
 use houston_common::id::{HostId, RolloutId, Zone};
 use houston_common::report::HealthReport;
-use houston_common::rollout::Exception;
 
 use super::member::{Lane, Member, Step};
 use super::{Definition, Live};
@@ -173,7 +172,7 @@ fn class_going_forward(rollout: &Rollout, live: &Live, entry: &Entry, reach: Rea
         Step::Reverted | Step::Failed | Step::TakingBack | Step::TakenBack | Step::Excepted(_) => Class::Ended,
         // It runs the target already and is well: nothing to prove again.
         Step::Waiting | Step::Preparing | Step::Ready | Step::Granted
-            if member.settled == Some(rollout.target) && reach == Reach::Up =>
+            if member.settled == Some(rollout.target) && reach == Reach::Up && live.runs(&rollout.target) =>
         {
             Class::Updated(Wellness::Well)
         }
@@ -189,9 +188,11 @@ fn wellness(live: &Live, entry: &Entry) -> Wellness {
         .report
         .as_ref()
         .is_some_and(|report| matches!(report.health, HealthReport::Healthy { .. }));
+    // A host from which everything was uninstalled has nothing that could be unwell.
+    let runs_nothing = live.member.settled.is_some_and(|release| release.is_empty());
     if entry.contact.lost {
         Wellness::Lost
-    } else if healthy && entry.is_seen() {
+    } else if (healthy || runs_nothing) && entry.is_seen() {
         Wellness::Well
     } else {
         Wellness::Unknown
@@ -335,11 +336,6 @@ impl Index {
     /// Hosts whose grant has passed its deadline.
     pub fn overdue(&self, now: FleetTime) -> impl Iterator<Item = &HostId> {
         self.deadlines.iter().take_while(move |(deadline, _)| *deadline <= now).map(|(_, host)| host)
-    }
-
-    /// Hosts with an open grant, the one whose deadline is next first.
-    pub fn granted(&self) -> impl Iterator<Item = &HostId> {
-        self.deadlines.iter().map(|(_, host)| host)
     }
 
     pub fn next_deadline(&self) -> Option<FleetTime> {

@@ -1,7 +1,7 @@
 //! What operators ask: each message becomes a value, is judged by the service, and the answer becomes a
 //! message. Nothing is decided here but who may, where that depends on what the request says.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use houston_common::api::convert::{Wire, name};
 use houston_common::api::status::invalid_field;
@@ -15,8 +15,7 @@ use houston_common::command::{
 use houston_common::error::Refusal;
 use houston_common::exchange::{FETCH_FILES_MAX, IssuedCertificate};
 use houston_common::id::{HostId, RolloutId};
-use houston_common::view::{HostView, Role, RolloutView};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use houston_common::view::{HostView, Role};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::peer::{self, OperatorCaller};
@@ -26,12 +25,6 @@ use crate::engine::core::Decided;
 use crate::join_token;
 use crate::service::{access, catalog, environments, hosts, rollouts};
 use crate::state::State;
-
-/// A watcher is answered no sooner than this: a fleet at work commits hundreds of times a second, and
-/// nobody reads so fast.
-const WATCH_PAUSE: Duration = Duration::from_millis(200);
-/// How often a watched rollout is looked at for what changes without a commit: presence, health, time.
-const WATCH_LOOK: Duration = Duration::from_secs(1);
 
 /// The operator service.
 #[derive(Debug)]
@@ -54,7 +47,7 @@ fn now() -> WallTime {
 }
 
 impl OperatorService {
-    async fn look<T: Send + 'static>(
+    pub(super) async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&State, FleetTime) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Status> {
@@ -76,38 +69,6 @@ impl OperatorService {
         let host = self.change(|state, _| decide(state)).await?;
         let view: HostView = self.look(move |state, now| hosts::get(state, &host, now)).await?;
         tell(&view)
-    }
-
-    async fn rollout(&self, rollout: RolloutRef) -> Result<RolloutView, Status> {
-        // Taken before the look: what is seen is never older than it says.
-        let revision = *self.0.engine.revision().borrow();
-        self.look(move |state, now| rollouts::get(state, &rollout, revision, now)).await
-    }
-
-    /// Waits until there is something after the revision, or the request's patience ends.
-    async fn watch(&self, request: GetRollout) -> Result<RolloutView, Status> {
-        let GetRollout { rollout, after_revision, wait } = request;
-        let first = self.rollout(rollout.clone()).await?;
-        let Some(after) = after_revision else { return Ok(first) };
-        let started = Instant::now();
-        let deadline = started + wait;
-        let mut revision = self.0.engine.revision();
-        let mut view = first.clone();
-        loop {
-            let same = RolloutView { revision: first.revision, ..view.clone() } == first;
-            let at = Instant::now();
-            if view.revision > after || !same || at >= deadline {
-                break;
-            }
-            let look_at = deadline.min(at + WATCH_LOOK);
-            tokio::select! {
-                _ = timeout_at(look_at, revision.changed()) => {}
-                () = self.0.stopping() => break,
-            }
-            view = self.rollout(rollout.clone()).await?;
-        }
-        sleep_until(deadline.min(started + WATCH_PAUSE)).await;
-        self.rollout(rollout).await
     }
 
     async fn enter_operator(

@@ -239,7 +239,7 @@ enum Sink {
     /// It is here already: taken and dropped.
     Nowhere,
     Plain(Upload),
-    Zstd(Box<Decoder<'static, Decoded>>),
+    Zstd(Decoder<'static, Decoded>),
 }
 
 impl Incoming {
@@ -251,7 +251,7 @@ impl Incoming {
             let upload = files.put_file(digest, length)?;
             match encoding {
                 Encoding::Identity => Sink::Plain(upload),
-                Encoding::Zstd => Sink::Zstd(Box::new(decoder(upload)?)),
+                Encoding::Zstd => Sink::Zstd(decoder(upload)?),
             }
         };
         Ok(Self { digest, length, encoding, sink })

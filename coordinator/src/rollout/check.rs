@@ -110,7 +110,7 @@ fn floors_hold(environment: &Environment, fleet: &Fleet, plan: &Plan) -> Result<
     let rollout = rollout.filter(|_| of_rollout);
     let policy = rollout.map_or(&environment.definition.policy, |rollout| &rollout.policy);
     let total = environment.index().total();
-    let planned: Option<u32> = rollout.map(|rollout| rollout.planned.values().sum());
+    let planned = rollout.map(|rollout| rollout.planned.values().sum()).filter(|planned| *planned > 0);
     let away = total.in_service - total.available + taken.values().sum::<u32>();
     let base = planned.unwrap_or(total.in_service).min(total.in_service);
     let budget = base.saturating_sub(policy.fleet_floor.at_least_of(base));
@@ -120,7 +120,7 @@ fn floors_hold(environment: &Environment, fleet: &Fleet, plan: &Plan) -> Result<
     let Some(share) = policy.zone_floor else { return Ok(()) };
     for (zone, taken) in taken {
         let counts = environment.index().zone(zone);
-        let planned = rollout.map(|rollout| rollout.planned.get(zone).copied().unwrap_or(0));
+        let planned = rollout.and_then(|rollout| rollout.planned.get(zone).copied()).filter(|n| *n > 0);
         let base = planned.unwrap_or(counts.in_service).min(counts.in_service);
         let budget = base.saturating_sub(share.at_least_of(base));
         let away = counts.in_service - counts.available + taken;

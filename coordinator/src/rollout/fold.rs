@@ -111,6 +111,8 @@ fn fold_told(member: &mut Member, rollout: Option<&mut Rollout>, report: &Enviro
             member.step = Step::Ready;
             member.failure = None;
         }
+        // It was ready, and has lost what it had prepared.
+        Phase::Fetching | Phase::LayingOut if member.step == Step::Ready => member.step = Step::Preparing,
         Phase::Idle if member.step == Step::Preparing && report.failure.is_some() => {
             prepare_failed(member, rollout, report.failure.clone());
         }
@@ -176,6 +178,15 @@ fn fold_rest(member: &mut Member, mut rollout: Option<&mut Rollout>, report: &En
         });
         outcome::turn_bad(member, rollout, failure);
     }
+    // It has forgotten what it had prepared. An assignment to prepare stands, and it will again; an
+    // ended grant is told to nobody.
+    if report.stamp.is_none() && member.step == Step::Ready {
+        let stands = member.told.is_some_and(|told| !told.activate);
+        member.step = if stands { Step::Preparing } else { Step::Waiting };
+    }
+    if let Some(measured) = measured(member, report) {
+        member.settled = Some(measured);
+    }
     // What it settled on is gone from its disk (a new disk, an old image): it left the service.
     let settled = member.settled.filter(|release| !release.is_empty());
     if settled.is_some() && report.running.is_none() && is_at_rest(report.phase) {
@@ -190,6 +201,13 @@ fn fold_rest(member: &mut Member, mut rollout: Option<&mut Rollout>, report: &En
             outcome::except(member, rollout, Exception::LostAfterSettling);
         }
     }
+}
+
+/// What a host at rest runs, of the releases that it was told of last. It may have got there under a
+/// grant that had ended, and been told something else since.
+fn measured(member: &Member, report: &EnvironmentReport) -> Option<Release> {
+    let told = member.told.filter(|_| matches!(report.phase, Phase::Settled | Phase::Reverted))?;
+    [told.release, told.way_back].into_iter().find(|release| report.running == Some(release.digest()))
 }
 
 fn is_at_rest(phase: Phase) -> bool {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::error::Code;
-use houston_common::id::{Generation, HostId, Zone};
+use houston_common::id::{Generation, HostId};
 use houston_common::report::{Failure, Phase};
 use houston_common::rollout::Exception;
 
@@ -207,20 +207,8 @@ impl Work<'_> {
 pub fn begin_rollback(rollout: &mut Rollout, environment: &Environment) {
     rollout.stage = Stage::RollingBack;
     rollout.first_failure = None;
-    rollout.planned = planned(environment);
-}
-
-/// Hosts that floors are reckoned from when a change begins: those in service, and those in the middle
-/// of an earlier change, which may be in service before they are asked to move.
-pub fn planned(environment: &Environment) -> BTreeMap<Zone, u32> {
-    let index = environment.index();
-    let mut planned: BTreeMap<Zone, u32> =
-        index.zones().map(|(zone, counts)| (zone.clone(), counts.in_service)).collect();
-    let granted = index.granted().filter_map(|host| environment.member(host));
-    for live in granted.filter(|live| !live.member.in_service()) {
-        *planned.entry(live.member.zone.clone()).or_default() += 1;
-    }
-    planned
+    rollout.planned =
+        environment.index().zones().map(|(zone, counts)| (zone.clone(), counts.in_service)).collect();
 }
 
 /// What is taken back is not offered again without `--force`.

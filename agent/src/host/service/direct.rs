@@ -87,6 +87,8 @@ struct Record {
     cgroup: Option<Cgroup>,
     /// [`ServiceSpec::digest`].
     digest: String,
+    /// Where its log begins: the file holds what earlier starts have printed too.
+    log_from: u64,
 }
 
 const RECORD_VERSION: u32 = 1;
@@ -253,6 +255,7 @@ impl Direct {
         }
         let io = |e: io::Error| starting(format!("{key} cannot be started: {e}"));
         let log = self.logs(key).and_then(|logs| logs.append(log::name(key))).map_err(io)?;
+        let log_from = log.metadata().map_err(io)?.len();
         let cgroup = self.cgroups.make(&group_name(key));
         let mut child = self.exec.spawn(&spec.variables, Stdio::from(log)).map_err(io)?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
@@ -268,7 +271,8 @@ impl Direct {
                 guard: None,
             };
             let digest = spec.digest().to_string();
-            let record = Record { version: RECORD_VERSION, process, boot: self.boot.clone(), cgroup, digest };
+            let boot = self.boot.clone();
+            let record = Record { version: RECORD_VERSION, process, boot, cgroup, digest, log_from };
             self.records.replace(key.dotted(), &serde_json::to_vec(&record)?)?;
             // From here on the program may run.
             exec::tell(&mut stdin.ok_or(io::ErrorKind::BrokenPipe)?, &child_spec)?;
@@ -297,9 +301,10 @@ impl Direct {
         log::rotate(&self.logs(key)?, key)
     }
 
-    /// The end of what a service has printed: at most `lines` lines and `bytes` bytes, safe to show.
+    /// The end of what a service has printed since it was last started: at most `lines` lines and `bytes` bytes, safe to show.
     pub fn log_tail(&self, key: &ServiceKey, lines: usize, bytes: usize) -> String {
-        self.logs(key).and_then(|logs| log::tail(&logs, key, lines, bytes)).unwrap_or_default()
+        let from = self.record(key).map_or(0, |record| record.log_from);
+        self.logs(key).and_then(|logs| log::tail(&logs, key, from, lines, bytes)).unwrap_or_default()
     }
 
     /// Stops every service that was ever started from this state directory.

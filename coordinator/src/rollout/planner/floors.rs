@@ -72,9 +72,10 @@ impl<'a> Floors<'a> {
 }
 
 /// Hosts that must stay available. The budget is reckoned from the hosts planned with or those in
-/// service today, whichever are fewer, so that hosts that join raise no budget.
+/// service today, whichever are fewer, so that hosts that join raise no budget. Where nothing was in
+/// service there is only today's number: whoever has come into service since could else never move.
 pub(crate) fn floor(share: Share, planned: u32, counts: Counts) -> u32 {
-    let base = planned.min(counts.in_service);
+    let base = if planned == 0 { counts.in_service } else { planned.min(counts.in_service) };
     let budget = base - share.at_least_of(base).min(base);
     counts.in_service - budget
 }

@@ -189,7 +189,9 @@ fn grant(environment: &Environment, rollout: &Rollout, zone: &Zone, hosts: Vec<H
     let mut floors = Floors::new(environment, &rollout.policy, Some(&rollout.planned));
     for host in hosts.into_iter().take(GRANTS_PER_PLAN) {
         let Some(live) = environment.member(&host) else { continue };
+        // A floor protects a service that stays: an uninstall is bound by its batches.
         if live.counts_available()
+            && !rollout.target.is_empty()
             && let Err(waiting) = floors.take(zone)
         {
             plan.waiting.push(waiting);

@@ -139,10 +139,18 @@ fn zones(environment: &Environment, rollout: &Rollout) -> Vec<ZoneView> {
     let later = index.zones().map(|(zone, _)| zone).filter(|zone| !rollout.zones.contains(zone));
     let all = rollout.zones.iter().chain(later);
     let view = |zone: &Zone| {
-        let updated = if active { updated_in(environment, rollout, zone) } else { 0 };
+        let updated =
+            if active { updated_in(environment, rollout, zone) } else { on_target(environment, rollout, zone) };
         zone_view(environment, zone, &rollout.policy, updated)
     };
     all.map(view).collect()
+}
+
+/// Hosts that are on the target of a rollout that is over, today.
+fn on_target(environment: &Environment, rollout: &Rollout, zone: &Zone) -> u32 {
+    let on_target =
+        |live: &&Live| live.member.zone == *zone && live.member.settled == Some(rollout.target);
+    environment.members().filter(on_target).count() as u32
 }
 
 /// Hosts on the target. While they are taken back those count that are still to go; of a rollout that

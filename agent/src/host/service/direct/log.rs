@@ -34,10 +34,12 @@ pub(super) fn rotate(logs: &Dir, key: &ServiceKey) -> io::Result<()> {
     file.set_len(0)
 }
 
-pub(super) fn tail(logs: &Dir, key: &ServiceKey, lines: usize, bytes: usize) -> io::Result<String> {
+/// The end of the log from the offset `from` on; from its beginning if it was cut since.
+pub(super) fn tail(logs: &Dir, key: &ServiceKey, from: u64, lines: usize, bytes: usize) -> io::Result<String> {
     let mut file = logs.file(name(key))?;
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(bytes as u64)))?;
+    let from = if from > length { 0 } else { from };
+    file.seek(SeekFrom::Start(from.max(length.saturating_sub(bytes as u64))))?;
     let mut end = Vec::new();
     file.take(bytes as u64).read_to_end(&mut end)?;
     Ok(last(&escape(&end), lines, bytes).to_owned())

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use houston_common::clock::FleetTime;
 use houston_common::id::{EnvironmentName, Generation, HostId, RolloutId, Zone};
-use houston_common::policy::Share;
+use houston_common::policy::{Policy, Share};
 use houston_common::release::Release;
 use houston_common::report::{EnvironmentReport, HealthReport, Phase};
 use houston_common::rollout::WaitingOn;
@@ -21,6 +21,9 @@ use crate::rollout::planner::{Change, GateValues, Grant, Plan, Turn};
 use crate::rollout::{Direction, Rollout, Stage};
 use crate::state::{Edit, State};
 
+/// What a floor depends on.
+type Numbers = (Counts, Policy);
+
 #[derive(Debug, Default)]
 pub(super) struct Laws {
     broken: Vec<(&'static str, String)>,
@@ -30,7 +33,7 @@ pub(super) struct Laws {
     reports: BTreeMap<(EnvironmentName, HostId), EnvironmentReport>,
     /// Rollouts as they were when they began.
     pinned: BTreeMap<RolloutId, Rollout>,
-    /// Hosts in service, or on their way there, when a rollout, or its rollback, began.
+    /// Hosts in service when a rollout, or its rollback, began.
     planned: BTreeMap<RolloutId, BTreeMap<Zone, u32>>,
     unfinished: BTreeMap<RolloutId, EnvironmentName>,
     granted: BTreeMap<Generation, RolloutId>,
@@ -44,7 +47,7 @@ pub(super) struct Laws {
     generation: Generation,
     activations: BTreeMap<(RolloutId, HostId), Vec<Release>>,
     /// What each member was told it waits for, and the numbers of that moment.
-    explained: BTreeMap<(EnvironmentName, HostId), (WaitingOn, Counts)>,
+    explained: BTreeMap<(EnvironmentName, HostId), (WaitingOn, Numbers)>,
 }
 
 impl Laws {
@@ -119,7 +122,7 @@ impl Laws {
         let in_service = || {
             let mut planned: BTreeMap<Zone, u32> = BTreeMap::new();
             for live in before.environments[&rollout.environment].members() {
-                if live.member.in_service() || live.member.grant.is_some() {
+                if live.member.in_service() {
                     *planned.entry(live.member.zone.clone()).or_default() += 1;
                 }
             }
@@ -276,7 +279,8 @@ impl Laws {
         });
         let away = in_service - serving;
         let allowed = |base: u32| base.saturating_sub(share.at_least_of(base));
-        let budget = allowed(began.map_or(in_service, |began| began.min(in_service)));
+        let base = if began.unwrap_or(0) == 0 { in_service } else { began.unwrap_or(0).min(in_service) };
+        let budget = allowed(base);
         if away + taken <= budget {
             return;
         }
@@ -305,11 +309,11 @@ impl Laws {
             self.broke("scope", format!("{host} is detached, held or revoked"));
         }
         let key = (environment.name().clone(), host.clone());
-        let Some((before, counts)) = self.explained.get(&key) else { return };
+        let Some((before, numbers)) = self.explained.get(&key) else { return };
         let surprise = *before == WaitingOn::NothingToRun
             || matches!(before, WaitingOn::UpToDate | WaitingOn::WentBack { .. }) && !grant.taking_back
             || matches!(before, WaitingOn::Floor { .. })
-                && *counts == environment.index().total()
+                && *numbers == (environment.index().total(), environment.definition.policy.clone())
                 && !grant.taking_back;
         if surprise {
             let detail = format!("{host} was granted, and before: {before:?}");
@@ -476,12 +480,13 @@ impl Laws {
                 let stage = environment.rollout.as_ref().map(|rollout| &rollout.stage);
                 self.broke("E28", format!("nothing happens in {name} without a reason: {stage:?}"));
             }
+            let numbers = (environment.index().total(), environment.definition.policy.clone());
             for live in environment.members() {
                 let key = (name.clone(), live.member.host.clone());
                 match explain(environment, &state.fleet, gates, &live.member.host, now) {
                     Some(waiting) => {
                         self.makes_sense(environment, &live.member, &waiting);
-                        self.explained.insert(key, (waiting, environment.index().total()));
+                        self.explained.insert(key, (waiting, numbers.clone()));
                     }
                     None => self.broke("E28", format!("{key:?} is not explained")),
                 }

@@ -21,7 +21,7 @@ use crate::environment::{Definition, Environment, Live};
 use crate::fleet::{self, Contact, LOST_AFTER, Order};
 use crate::records;
 use crate::rollout::explain::explain;
-use crate::rollout::perform::{begin_rollback, mark_bad, perform, planned};
+use crate::rollout::perform::{begin_rollback, mark_bad, perform};
 use crate::rollout::planner::{GateValues, Plan};
 use crate::rollout::{Direction, Pause, Rolling, Rollout, Stage, check};
 use crate::state::{Edit, Meta, State};
@@ -250,6 +250,7 @@ impl World {
         let policy = environment.definition.policy.clone();
         let mut zones: Vec<Zone> = environment.index().zones().map(|(zone, _)| zone.clone()).collect();
         zones.sort_by_key(|zone| policy.zone_order.iter().position(|z| z == zone).unwrap_or(usize::MAX));
+        let planned = environment.index().zones().map(|(zone, counts)| (zone.clone(), counts.in_service));
         let rollout = Rollout {
             id: meta.rollout,
             environment: name(PROD),
@@ -258,7 +259,7 @@ impl World {
             policy,
             direction,
             zones,
-            planned: planned(environment),
+            planned: planned.collect(),
             hosts: environment.index().total().hosts,
             started_by: name("ann"),
             reason: String::new(),
