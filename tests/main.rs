@@ -10,3 +10,7 @@ mod errors_page;
 mod rpc_table;
 /// Coordinator and agents under one seeded scheduler, with faults and planted bugs.
 mod simulation;
+/// The programs as processes on one machine, and what goes wrong there.
+mod end_to_end;
+/// The rules that a compiler does not hold.
+mod tidy;

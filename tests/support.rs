@@ -4,3 +4,5 @@
 pub mod store;
 #[path = "support/coordinator.rs"]
 pub mod coordinator;
+#[path = "support/fleet.rs"]
+pub mod fleet;

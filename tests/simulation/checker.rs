@@ -115,7 +115,7 @@ impl Checker {
             self.member_changed(before.as_ref(), member);
         }
         for (before, rollout) in &commit.rollouts {
-            self.rollout_changed(before.as_ref(), rollout, now);
+            self.rollout_changed(before.as_ref(), rollout, &commit, now);
         }
         self.one_active_each();
         let mut granted: Vec<&Member> = commit

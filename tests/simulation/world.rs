@@ -2,7 +2,7 @@
 //! First a phase with faults and an operator, in which nothing wrong may happen; then a phase without,
 //! in which everything must come to rest where it was last told to be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use houston_agent::apply::health::ProbeRun;
@@ -11,7 +11,9 @@ use houston_common::error::Code;
 use houston_common::id::{EnvironmentName, HostId};
 use houston_common::policy::Policy;
 use houston_common::report::Report;
+use houston_common::rollout::WaitingOn;
 use houston_coordinator::engine::core::{Core, Minds};
+use houston_coordinator::rollout::planner::GateValues;
 
 use super::agent::{Agent, Next};
 use super::checker::{Checker, Site, Violation};
@@ -78,6 +80,9 @@ struct Node {
 struct Last {
     /// Orders that the coordinator has not taken yet.
     orders: Vec<Order>,
+    /// Since when a floor holds an environment up, and whether the operator has allowed an outage then.
+    floored: BTreeMap<EnvironmentName, u64>,
+    allowed: BTreeSet<EnvironmentName>,
     deadline: u64,
     /// When all was as it should be, and how many commits there had been.
     at_rest: Option<u64>,
@@ -111,6 +116,8 @@ pub(super) struct World {
 
 /// The faults end after so long. With the rest a run is about an hour.
 const SAFETY_MS: (u64, u64) = (1_200_000, 3_000_000);
+/// A floor that holds for longer than any change of another environment does not give way by itself.
+const FLOOR_PATIENCE_MS: u64 = 600_000;
 /// What is at rest must stay so for so long.
 const REST_MS: u64 = 180_000;
 /// By the wall; any will do.
@@ -546,10 +553,16 @@ impl World {
         if let (Order::Move { .. }, Ok(_)) = (&order, &result) {
             self.checker.has_moved = true;
         }
-        if let Some(last) = self.last.as_mut()
-            && (has_died || result.is_err())
-        {
-            last.orders.push(order);
+        if let Some(last) = self.last.as_mut() {
+            match (order, result) {
+                (order, Ok(_)) if has_died => last.orders.push(order),
+                (_, Ok(_)) => {}
+                // Under its floors no host could move: the way out that the refusal names.
+                (Order::Start { environment, set, .. }, Err(_)) => {
+                    last.orders.push(Order::Start { environment, set, supersede: true, force: true, allow_outage: true });
+                }
+                (_, Err(_)) => {}
+            }
         }
     }
 
@@ -658,7 +671,7 @@ impl World {
             });
         }
         orders.reverse();
-        self.last = Some(Last { orders, deadline: self.now + self.bound_ms(), at_rest: None });
+        self.last = Some(Last { orders, deadline: self.now + self.bound_ms(), ..Last::default() });
         self.at(self.now + 1_000, Event::Last);
     }
 
@@ -671,7 +684,7 @@ impl World {
             let host = policy.start_within + policy.apply_deadline;
             (bakes + host * (hosts as u32 + 3)).as_millis() as u64
         };
-        self.policies.values().map(of_policy).sum::<u64>() + 900_000
+        2 * self.policies.values().map(of_policy).sum::<u64>() + FLOOR_PATIENCE_MS + 900_000
     }
 
     fn last(&mut self) {
@@ -682,6 +695,7 @@ impl World {
             return self.order(order);
         }
         let (deadline, was_at_rest) = (last.deadline, last.at_rest);
+        self.allow_outages();
         let unrest = self.unrest();
         match (unrest, was_at_rest) {
             (None, None) => {
@@ -696,6 +710,33 @@ impl World {
         }
     }
 
+    /// Why an environment waits, by the coordinator's own plan.
+    fn waiting(&self, environment: &EnvironmentName) -> Vec<WaitingOn> {
+        let Some(coordinator) = &self.coordinator else { return Vec::new() };
+        let state = coordinator.core.state();
+        let Some(environment) = state.environments.get(environment) else { return Vec::new() };
+        let gates = GateValues { regressed: state.meta.regressed };
+        (self.minds.plan)(environment, &state.fleet, &gates, coordinator.fleet_time(self.now)).waiting
+    }
+
+    /// Sick hosts of zones to come can use up a floor. The wait has a name, and an operator a way out.
+    fn allow_outages(&mut self) {
+        for environment in self.policies.keys().cloned().collect::<Vec<_>>() {
+            let waiting = self.waiting(&environment);
+            let is_floored = waiting.iter().any(|waiting| matches!(waiting, WaitingOn::Floor { .. }));
+            let Some(last) = self.last.as_mut() else { return };
+            if !is_floored {
+                last.floored.remove(&environment);
+                continue;
+            }
+            let since = *last.floored.entry(environment.clone()).or_insert(self.now);
+            if self.now > since + FLOOR_PATIENCE_MS && last.allowed.insert(environment.clone()) {
+                let set = Library::good(1);
+                last.orders.push(Order::Start { environment, set, supersede: true, force: true, allow_outage: true });
+            }
+        }
+    }
+
     /// What is not yet as it was last told to be, if anything.
     fn unrest(&self) -> Option<String> {
         if self.last.as_ref().is_some_and(|last| !last.orders.is_empty()) || self.coordinator.is_none() {
@@ -703,7 +744,8 @@ impl World {
         }
         for (name, definition) in &self.checker.stored.definitions {
             if let Some(rollout) = self.checker.active(name) {
-                return Some(format!("{name}: rollout {} is {:?} {:?}", rollout.id, rollout.stage, rollout.cause));
+                let waiting = self.waiting(name);
+                return Some(format!("{name}: rollout {} is {:?} {:?}, {waiting:?}", rollout.id, rollout.stage, rollout.cause));
             }
             let members = self.checker.stored.members.values();
             for member in members.filter(|member| member.environment == *name && !member.detached) {

@@ -15,8 +15,11 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "fleet/agent.rs"]
 mod agent;
+#[path = "fleet/package.rs"]
 mod package;
+#[path = "fleet/processes.rs"]
 mod processes;
 
 pub use agent::Agent;

@@ -4,10 +4,16 @@ use houston_common::rollout::Cause;
 use houston_coordinator::environment::member::{Lane, Member, Step};
 use houston_coordinator::rollout::{Rollout, Stage};
 
-use super::{Checker, is_rolling};
+use super::{Checker, Commit, is_rolling};
 
 impl Checker {
-    pub(super) fn rollout_changed(&mut self, before: Option<&Rollout>, after: &Rollout, now: u64) {
+    pub(super) fn rollout_changed(
+        &mut self,
+        before: Option<&Rollout>,
+        after: &Rollout,
+        commit: &Commit,
+        now: u64,
+    ) {
         if let Stage::Baking { .. } = after.stage {
             self.histories.entry(after.id).or_default().baking_since.get_or_insert(now);
         }
@@ -48,7 +54,7 @@ impl Checker {
             self.updated_are_well(after);
         }
         if before.stage != Stage::Succeeded && after.stage == Stage::Succeeded {
-            self.is_complete(after);
+            self.is_complete(after, commit);
         }
     }
 
@@ -83,12 +89,17 @@ impl Checker {
     }
 
     /// Every host in scope runs the target, or is named.
-    fn is_complete(&mut self, rollout: &Rollout) {
+    fn is_complete(&mut self, rollout: &Rollout, commit: &Commit) {
         let scope: Vec<Member> =
             self.members_of(&rollout.environment).filter(|member| member.in_scope(rollout.id)).cloned().collect();
         for member in scope {
-            let own = member.lane == Lane::Rollout(rollout.id);
-            let named = own && matches!(member.step, Step::Excepted(_) | Step::Reverted | Step::Failed);
+            let is_named = |member: &Member| {
+                let ended = matches!(member.step, Step::Excepted(_) | Step::Reverted | Step::Failed);
+                member.lane == Lane::Rollout(rollout.id) && ended
+            };
+            // The standing lane may have taken it over in the same commit.
+            let changes = commit.members.iter().filter(|(_, after)| after.host == member.host);
+            let named = is_named(&member) || changes.filter_map(|(before, _)| before.as_ref()).any(is_named);
             let goes_forward = rollout.direction == houston_coordinator::rollout::Direction::Forward;
             if !named && goes_forward && member.settled != Some(rollout.target) {
                 let detail = format!("{} succeeded, {} runs {:?}: {:?}", rollout.id, member.host, member.settled, member.step);

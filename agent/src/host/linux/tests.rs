@@ -17,14 +17,18 @@ use crate::host::{Fetch, HookStep, Host as _, Record, ServiceStep};
 struct Bench {
     temp: tempfile::TempDir,
     /// The link leads nowhere: whatever is needed must be here.
-    _runtime: tokio::runtime::Runtime,
     linux: Arc<Linux>,
+    /// Its end lets the runtime end.
+    _running: tokio::sync::oneshot::Sender<()>,
 }
 
 impl Bench {
     fn new() -> Self {
         let temp = tempfile::tempdir().expect("directory");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        let handle = runtime.handle().clone();
+        let (running, ended) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || drop(runtime.block_on(ended)));
         let trust = Trust::Fingerprint(Digest::of(b"nobody"));
         let settings = ClientSettings::new(trust, None, &ClockFloor::new()).expect("settings");
         let site = Site {
@@ -34,8 +38,8 @@ impl Bench {
             platforms: vec![Platform::any()],
         };
         let link = Arc::new(Link::new("127.0.0.1:1".parse().expect("address"), settings));
-        let linux = Linux::open(temp.path(), site, program(), link, runtime.handle().clone()).expect("linux");
-        Self { temp, _runtime: runtime, linux: Arc::new(linux) }
+        let linux = Linux::open(temp.path(), site, program(), link, handle).expect("linux");
+        Self { temp, linux: Arc::new(linux), _running: running }
     }
 
     fn environment(&self, name: &str) -> LinuxEnvironment {

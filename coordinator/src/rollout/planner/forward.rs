@@ -95,6 +95,11 @@ fn one_box(
         // A grant of this wave came to nothing: void, or its host is gone.
         Some(Class::Ready(_)) if rolling.granted > 0 => plan.changes.push(Change::Turn(Turn::NextBatch)),
         Some(Class::Ready(_)) => {
+            // What an earlier rollout has in its hands, in whatever zone, ends first: one zone at a time.
+            if let Some(waiting) = open_grants(environment, now) {
+                plan.waiting.insert(0, waiting);
+                return;
+            }
             let Some(live) = environment.member(host) else { return };
             let zone = live.member.zone.clone();
             grant(environment, rollout, &zone, vec![host.clone()], plan);

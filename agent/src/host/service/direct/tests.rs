@@ -176,6 +176,7 @@ fn a_reused_process_id_is_not_mistaken() {
         boot: bench.direct.boot.clone(),
         cgroup: None,
         digest: bench.spec("true", Restart::Never).digest().to_string(),
+        log_from: 0,
     };
     for boot in [record.boot.clone(), "another-boot/1".to_owned()] {
         // After a reboot even the start time may be the same.

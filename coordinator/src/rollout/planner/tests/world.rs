@@ -431,6 +431,8 @@ impl World {
         let edits = edits.into_iter().filter(|edit| !matches!(edit, Edit::Meta(_)));
         self.state.load(edits.collect());
         self.laws.restarted();
+        // Calls under way end with the process.
+        self.said.clear();
         self.settle();
     }
 

@@ -1,0 +1,84 @@
+//! What a fleet is for: a good release everywhere, a bad one taken back, settings, two environments on
+//! the same hosts, and an end.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use houston_tests::fleet::{Fleet, NO_BAKES, POLICY, Package, QUICK, until};
+
+fn page(fleet: &Fleet, host: &str, port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect((fleet.agent_ref(host).address(), port)).ok()?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.lines().last().map(str::to_owned)
+}
+
+fn serves(fleet: &Fleet, port: u16, wanted: &str) {
+    for host in fleet.names() {
+        until(&format!("{host} serves \"{wanted}\""), || {
+            page(fleet, &host, port).filter(|page| page == wanted)
+        });
+    }
+}
+
+/// How often each line is in the traces of the fleet.
+fn traced(fleet: &Fleet, line: &str) -> usize {
+    fleet.agents().map(|agent| agent.traced(line)).sum()
+}
+
+#[test]
+fn a_fleet_from_its_first_release_to_its_end() {
+    let fleet = Fleet::start(&[("a", 2), ("b", 2)], QUICK);
+    let sets = [Package::web("1"), Package::web("2"), Package::broken("3")].map(|web| fleet.push(&web));
+    let [first, second, bad] = &sets;
+    let policy = format!("{POLICY}{NO_BAKES}");
+    fleet.environment("prod", "Hello", &policy);
+
+    fleet.roll("prod", first, 0);
+    serves(&fleet, fleet.port, "Hello from version 1");
+    fleet.roll("prod", second, 0);
+    serves(&fleet, fleet.port, "Hello from version 2");
+    for line in ["serve 1", "serve 2", "drain 1 end", "stop 1 end", "start 2 end", "resume 2 end"] {
+        assert_eq!(traced(&fleet, line), 4, "{line}");
+    }
+
+    // The bad one meets the one box alone, and goes back from it alone.
+    let before: Vec<_> = fleet.agents().map(|agent| (agent.trace(), agent.service_pid())).collect();
+    fleet.roll("prod", bad, 1);
+    assert_eq!(traced(&fleet, "serve 3"), 1);
+    let status = fleet.status("prod");
+    assert_eq!((status["state"].as_str(), status["failures"].as_u64()), (Some("rolled_back"), Some(1)));
+    assert_eq!(status["cause"]["kind"], "failure_budget");
+    let failure = &status["notable"][0]["failure"];
+    assert_eq!(failure["code"], "E-UNHEALTHY", "{status}");
+    assert!(failure["log_tail"].as_str().is_some_and(|log| log.contains("price_v3")), "{status}");
+    let untouched = fleet.agents().zip(&before);
+    let untouched = untouched.filter(|(agent, (trace, pid))| agent.trace() == *trace && agent.service_pid() == *pid);
+    assert_eq!(untouched.count(), 3, "who never started it has nothing to go back from");
+    serves(&fleet, fleet.port, "Hello from version 2");
+    fleet.houston(&["rollout", "start", "prod", bad]).refused(3, "E-BAD-VERSION");
+
+    // Settings are rolled out like anything else.
+    fleet.environment("prod", "Good day", &policy);
+    serves(&fleet, fleet.port, "Hello from version 2");
+    fleet.roll("prod", second, 0);
+    serves(&fleet, fleet.port, "Good day from version 2");
+
+    // A second environment on the same hosts has its own version, port and data.
+    let mail = fleet.push(&Package { name: "mail", port_offset: 1, ..Package::web("7") });
+    fleet.environment("post", "Hello", &policy);
+    fleet.roll("post", &mail, 0);
+    serves(&fleet, fleet.port + 1, "Hello from version 7");
+    serves(&fleet, fleet.port, "Good day from version 2");
+
+    // The empty version set uninstalls: when it is meant.
+    fleet.houston(&["rollout", "start", "prod", "empty"]).refused(3, "E-UNINSTALL");
+    fleet.ok(&["rollout", "start", "prod", "empty", "--force"]);
+    assert_eq!(fleet.end_of_rollout("prod").code, 0);
+    for agent in fleet.agents() {
+        until("nothing of prod runs", || agent.service_pid().is_none().then_some(()));
+        assert!(!agent.environment_dir("prod").join("current").exists(), "{}", agent.name());
+    }
+    serves(&fleet, fleet.port + 1, "Hello from version 7");
+}
