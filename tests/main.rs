@@ -12,5 +12,7 @@ mod rpc_table;
 mod simulation;
 /// The programs as processes on one machine, and what goes wrong there.
 mod end_to_end;
+/// What is refused, and how: docs/bad-input.md.
+mod bad_input;
 /// The rules that a compiler does not hold.
 mod tidy;

@@ -15,7 +15,11 @@ pub struct BootClock {
 impl BootClock {
     pub fn new() -> Result<Self, Refusal> {
         let unreadable = |error: &dyn std::fmt::Display| {
-            Refusal::new(Code::Io, format!("the kernel does not say which boot this is: {error}"), "mount /proc")
+            Refusal::new(
+                Code::Io,
+                format!("the kernel does not say which boot this is: {error}"),
+                "mount /proc",
+            )
         };
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map_err(|error: io::Error| unreadable(&error))?;

@@ -126,14 +126,18 @@ fn read_toml(text: &str) -> Result<Written, Refusal> {
         let place = error.span().map_or_else(String::new, |span| place(text, span.start));
         Refusal::new(code, format!("{place}{what}"), next)
     };
+    let as_written = |error: &toml::de::Error| {
+        let line = error.span().map_or("", |span| line(text, span.start));
+        format!("{}: \"{}\"", quoted(error.message()), quoted(line))
+    };
     if let Err(error) = text.parse::<toml::Table>() {
         let is_twice = error.message().contains("duplicate key");
         let code = if is_twice { Code::ConfigKey } else { Code::ConfigSyntax };
-        return Err(refuse(code, &error, quoted(error.message()), String::new()));
+        return Err(refuse(code, &error, as_written(&error), String::new()));
     }
     toml::from_str(text).map_err(|error| {
         let Some(rest) = error.message().strip_prefix("unknown field `") else {
-            return refuse(Code::ConfigValue, &error, quoted(error.message()), String::new());
+            return refuse(Code::ConfigValue, &error, as_written(&error), String::new());
         };
         let (key, rest) = rest.split_once('`').unwrap_or((rest, ""));
         let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
@@ -143,6 +147,12 @@ fn read_toml(text: &str) -> Result<Written, Refusal> {
         };
         refuse(Code::ConfigKey, &error, format!("there is no key \"{}\"", quoted(key)), next)
     })
+}
+
+/// The line in which a byte is.
+fn line(text: &str, byte: usize) -> &str {
+    let number = text.get(..byte).unwrap_or(text).matches('\n').count();
+    text.lines().nth(number).unwrap_or_default().trim()
 }
 
 /// Line and column of a byte, from 1, for the front of a message.

@@ -88,7 +88,11 @@ pub async fn enroll(directory: &Path, asked: Request) -> Result<HostRecord, Refu
         && let Some(record) = identity.record()?
     {
         let what = format!("{} holds the host {} already", shown(directory), record.host);
-        return Err(Refusal::new(Code::StateEnrolled, what, "use another directory, or --force to replace the host"));
+        return Err(Refusal::new(
+            Code::StateEnrolled,
+            what,
+            "use another directory, or --force to replace the host",
+        ));
     }
     let forgotten = earlier_records(directory)?;
     let (key, csr) = request::new_key_and_csr()?;
@@ -136,7 +140,9 @@ fn earlier_records(directory: &Path) -> Result<Vec<(RecordFiles, Record)>, Refus
         for record in Record::ALL {
             let files = RecordFiles::open(state.environment(&name)?.path())?;
             let Some(bytes) = files.read(record)? else { continue };
-            if record == Record::Journal && journal::read_state(&bytes).is_ok_and(|state| state.is_activating()) {
+            if record == Record::Journal
+                && journal::read_state(&bytes).is_ok_and(|state| state.is_activating())
+            {
                 return Err(activating(&name));
             }
             found.push((files, record));

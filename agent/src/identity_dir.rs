@@ -104,7 +104,12 @@ impl IdentityDir {
     }
 
     /// Writes a whole identity. The record comes last: without it, nothing of the rest counts.
-    pub fn save(&self, key: &PrivateKey, issued: &IssuedCertificate, record: &HostRecord) -> Result<(), Refusal> {
+    pub fn save(
+        &self,
+        key: &PrivateKey,
+        issued: &IssuedCertificate,
+        record: &HostRecord,
+    ) -> Result<(), Refusal> {
         let saving = |e: io::Error| refused("saving the host's identity", &e);
         self.directory.remove(HOST).and_then(|()| self.directory.sync()).map_err(saving)?;
         key.write(&self.path.join(DIRECTORY).join(KEY))?;

@@ -54,7 +54,8 @@ impl Lock {
     /// Whether some agent holds the lock now.
     pub fn is_held(directory: &Path) -> bool {
         File::open(directory.join(FILE)).is_ok_and(|file| {
-            rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)
+                == Err(rustix::io::Errno::WOULDBLOCK)
         })
     }
 
@@ -64,7 +65,8 @@ impl Lock {
         let mut numbers = note.split_ascii_whitespace().map_while(|word| word.parse::<u64>().ok());
         let holder = match (numbers.next(), numbers.next()) {
             (Some(pid), Some(since)) => {
-                let now = millis(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+                let now =
+                    millis(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
                 format!("process {pid}, for {}", Rough(Duration::from_millis(now.saturating_sub(since))))
             }
             _ => "another process".to_owned(),

@@ -20,7 +20,8 @@ const HEALTH_BYTES_MAX: u64 = 4 << 10;
 
 /// A few lines for a person. E-STATE if no host is enrolled there.
 pub fn status(directory: &Path) -> Result<String, Refusal> {
-    let dir = Dir::open(directory).map_err(|e| refused(format!("opening {}", config::shown(directory)), &e))?;
+    let dir =
+        Dir::open(directory).map_err(|e| refused(format!("opening {}", config::shown(directory)), &e))?;
     let record = identity_dir::read_record(&dir, directory)?.ok_or_else(|| {
         let what = format!("no host is enrolled in {}", config::shown(directory));
         Refusal::new(Code::State, what, "enroll it with `houston-agent enroll`")
@@ -49,7 +50,10 @@ fn environment(state: &StateDir, name: &EnvironmentName, is_running: bool) -> Re
         None => ("idle".to_owned(), None),
         Some(Ok(state)) => {
             let (phase, failure) = state.report();
-            (phase.as_str().to_owned(), failure.map(|failure| format!("{}: {}", failure.code, failure.message)))
+            (
+                phase.as_str().to_owned(),
+                failure.map(|failure| format!("{}: {}", failure.code, failure.message)),
+            )
         }
         Some(Err(unreadable)) => ("unknown".to_owned(), Some(format!("the journal: {unreadable}"))),
     };

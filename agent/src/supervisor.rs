@@ -72,7 +72,9 @@ impl Supervisor {
             match supervisor.load(&name) {
                 Ok(driver) => drivers.push((name, driver)),
                 // The others are none the worse for it, but nothing is collected while it is unknown.
-                Err(refusal) => tracing::error!(environment = %name, "the environment is left alone: {refusal}"),
+                Err(refusal) => {
+                    tracing::error!(environment = %name, "the environment is left alone: {refusal}")
+                }
             }
         }
         for (name, driver) in drivers {
@@ -101,11 +103,17 @@ impl Supervisor {
 
     /// Hands an assignment to its environment; it came with the answer to a check-in that was sent at
     /// `sent`. The receiver learns when it was taken in or refused.
-    pub fn assign(&mut self, assignment: Assignment, sent: BootTime) -> Result<oneshot::Receiver<()>, Refusal> {
+    pub fn assign(
+        &mut self,
+        assignment: Assignment,
+        sent: BootTime,
+    ) -> Result<oneshot::Receiver<()>, Refusal> {
         let name = assignment.environment.clone();
         if !self.environments.contains_key(&name) {
             if self.environments.len() >= HOST_ENVIRONMENTS_MAX {
-                let what = format!("the host has {HOST_ENVIRONMENTS_MAX} environments already, \"{name}\" is left out");
+                let what = format!(
+                    "the host has {HOST_ENVIRONMENTS_MAX} environments already, \"{name}\" is left out"
+                );
                 return Err(Refusal::new(Code::Limit, what, "take the host out of another environment"));
             }
             let driver = self.load(&name)?;
@@ -223,6 +231,10 @@ fn look_after_services(linux: &Linux) {
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Refusal> {
     std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| {
-        Refusal::new(Code::Io, format!("no thread can be started: {error}"), "raise the host's limit of processes")
+        Refusal::new(
+            Code::Io,
+            format!("no thread can be started: {error}"),
+            "raise the host's limit of processes",
+        )
     })
 }

@@ -3,8 +3,8 @@
 //! Nothing here decides what the host does. With the coordinator gone, for minutes or for ever, the loop
 //! goes on trying, and everything else goes on without it.
 
-use std::pin::pin;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use houston_common::api::client::AgentClient;

@@ -223,7 +223,7 @@ fn zone_order(value: Value<'_>) -> Result<Vec<Zone>, Refusal> {
         let zone: Zone = item.parsed(Code::Name)?;
         if !seen.insert(zone.clone()) {
             let what = format!("zone_order names the zone \"{zone}\" twice");
-            return Err(item.refuse(Code::ConfigValue, what, "name it once"));
+            return Err(item.refuse(Code::ZoneTwice, what, "name it once"));
         }
         zones.push(zone);
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use houston_common::api::convert::HOLD_MAX;
 use houston_common::clock::{DURATION_MAX, Exact, parse_duration};
-use houston_common::error::{Code, Refusal};
+use houston_common::error::{Code, Refusal, nearest};
 use houston_common::id::quoted;
 use houston_common::tls::{Address, ServerName};
 use serde::Deserialize;
@@ -233,19 +233,40 @@ fn read_text(path: &Path) -> Result<String, Refusal> {
 }
 
 fn read_toml(text: &str) -> Result<Written, Refusal> {
-    let refuse = |code: Code, error: &toml::de::Error| {
+    let refuse = |code: Code, error: &toml::de::Error, what: String, next: String| {
         let place = error.span().map_or_else(String::new, |span| place(text, span.start));
-        Refusal::new(code, format!("{place}{}", quoted(error.message())), "")
+        Refusal::new(code, format!("{place}{what}"), next)
+    };
+    let as_written = |error: &toml::de::Error| {
+        let line = error.span().map_or("", |span| line(text, span.start));
+        format!("{}: \"{}\"", quoted(error.message()), quoted(line))
     };
     if let Err(error) = toml::from_str::<toml::Table>(text) {
         let twice = error.message().contains("duplicate key");
-        return Err(refuse(if twice { Code::ConfigKey } else { Code::ConfigSyntax }, &error));
+        let code = if twice { Code::ConfigKey } else { Code::ConfigSyntax };
+        return Err(refuse(code, &error, as_written(&error), String::new()));
     }
     toml::from_str(text).map_err(|error| {
-        let message = error.message();
-        let key = message.starts_with("unknown field") || message.starts_with("missing field");
-        refuse(if key { Code::ConfigKey } else { Code::ConfigValue }, &error)
+        if error.message().starts_with("missing field") {
+            return refuse(Code::ConfigKey, &error, quoted(error.message()), String::new());
+        }
+        let Some(rest) = error.message().strip_prefix("unknown field `") else {
+            return refuse(Code::ConfigValue, &error, as_written(&error), String::new());
+        };
+        let (key, rest) = rest.split_once('`').unwrap_or((rest, ""));
+        let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
+        let next = match nearest(key, known.iter().copied()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("known here: {}", known.join(", ")),
+        };
+        refuse(Code::ConfigKey, &error, format!("there is no key \"{}\"", quoted(key)), next)
     })
+}
+
+/// The line in which a byte is.
+fn line(text: &str, byte: usize) -> &str {
+    let number = text.get(..byte).unwrap_or(text).matches('\n').count();
+    text.lines().nth(number).unwrap_or_default().trim()
 }
 
 /// Line and column of a byte, from 1, for the front of a message.

@@ -170,7 +170,6 @@ impl Writer {
             let patience = self.patience();
             let first = runtime.block_on(async { tokio::time::timeout(patience, inputs.recv()).await });
             let (now, wall) = (self.now(), WallTime::from_system(SystemTime::now()));
-            self.core.tick(now, wall);
             let mut replies = Vec::new();
             let mut answers = Vec::new();
             match first {
@@ -185,6 +184,8 @@ impl Writer {
                 }
                 Err(_) => {}
             }
+            // After the inputs: who has just been heard of is not lost, however long they waited here.
+            self.core.tick(now, wall);
             if let Err(error) = self.commit(now, wall, replies, answers) {
                 return Ended::StoreFailed(houston_common::error::chain(&error));
             }
@@ -276,9 +277,12 @@ impl Writer {
     /// Answers with what is new to the host; gives the call back if nothing is.
     fn tell(&mut self, host: &HostId, held: Held) -> Option<Held> {
         let state = self.core.state();
-        let revoked = state.fleet.get(host).is_none_or(|entry| entry.host.revoked);
-        if revoked {
-            let _ = held.reply.send(Err(core::unknown_host(host)));
+        let refusal = match state.fleet.get(host) {
+            None => Some(core::unknown_host(host)),
+            Some(entry) => entry.host.revoked.then(|| core::revoked(host)),
+        };
+        if let Some(refusal) = refusal {
+            let _ = held.reply.send(Err(refusal));
             return None;
         }
         if state.has_news(host, &held.has) {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use houston_common::id::{EnvironmentName, HostId, LabelKey, LabelValue, RolloutId, Zone};
 use houston_common::policy::Policy;
 use houston_common::release::Release;
-use houston_common::report::EnvironmentReport;
+use houston_common::report::{EnvironmentReport, HealthReport};
 
 use crate::fleet::{Entry, Fleet};
 use crate::rollout::Rollout;
@@ -73,6 +73,12 @@ impl Live {
         self.report.as_ref().is_some_and(|report| report.running == Some(release.digest()))
     }
 
+    /// In service, and known to be unwell: moving it costs nothing, and says little about the release.
+    pub fn is_unhealthy(&self) -> bool {
+        self.member.in_service()
+            && self.report.as_ref().is_some_and(|report| matches!(report.health, HealthReport::Unhealthy { .. }))
+    }
+
     pub fn class(&self) -> Option<Class> {
         self.class.as_ref().map(|(_, class, _)| *class)
     }
@@ -116,6 +122,16 @@ impl Environment {
             live.report = Some(report);
             self.recount(host, fleet);
         }
+    }
+
+    /// The host has stopped speaking of this environment. Returns whether that was news.
+    pub fn clear_report(&mut self, host: &HostId, fleet: &Fleet) -> bool {
+        let Some(live) = self.members.get_mut(host) else { return false };
+        let had = live.report.take().is_some();
+        if had {
+            self.recount(host, fleet);
+        }
+        had
     }
 
     pub fn remove_member(&mut self, host: &HostId) {

@@ -38,6 +38,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::files::Files;
 use agent::AgentService;
+pub use connections::HOST_CONNECTIONS_MAX;
 use connections::Connections;
 use enrollment::EnrollmentService;
 use fetch::Fetches;
@@ -138,8 +139,10 @@ impl Shared {
     fn must_renew(&self, caller: &HostCaller) -> bool {
         let now = self.clock.now().0;
         let left = caller.expires.0.saturating_sub(now);
-        let life = caller.expires.0.saturating_sub(caller.issued.0);
-        left < life / 4 || left > millis(self.host_certificate_lifetime)
+        // Without the minutes by which certificates are backdated.
+        let given = millis(self.host_certificate_lifetime);
+        let life = caller.expires.0.saturating_sub(caller.issued.0).min(given);
+        left < life / 4 || left > given
     }
 
     fn with_authority(&self, issued: Issued) -> IssuedCertificate {

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::{Parser, Subcommand};
-use houston_common::error::Refusal;
-use houston_common::id::OperatorName;
+use houston_common::error::{Code, Refusal};
+use houston_common::id::{OperatorName, quoted};
 use houston_common::tls::ServerName;
 use houston_coordinator::config::{AGENT_LISTEN, Config, ENROLLMENT_LISTEN, FILE_NAME};
 use houston_coordinator::init::{Init, init};
@@ -68,15 +68,30 @@ const EXIT_TIME_MAX: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
-    let filter = EnvFilter::try_from_env("HOUSTON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
-    match execute(command) {
+    match log().and_then(|()| execute(command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(refusal) => {
             let _ = writeln!(std::io::stderr(), "{refusal}");
             ExitCode::from(refusal.code.exit() as u8)
         }
     }
+}
+
+/// To standard error, as much as HOUSTON_LOG says.
+fn log() -> Result<(), Refusal> {
+    let filter = match std::env::var_os("HOUSTON_LOG").filter(|text| !text.is_empty()) {
+        None => EnvFilter::new("info"),
+        Some(text) => {
+            let text = text.to_string_lossy();
+            EnvFilter::try_new(&text).map_err(|_| {
+                let what = format!("HOUSTON_LOG is \"{}\", which is no log level", quoted(&text));
+                Refusal::new(Code::ConfigValue, what, "write error, warn, info, debug or trace")
+            })?
+        }
+    };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
+    subscriber.with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
+    Ok(())
 }
 
 fn execute(command: Command) -> Result<(), Refusal> {

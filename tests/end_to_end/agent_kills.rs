@@ -75,7 +75,7 @@ fn a_restart_of_an_agent_at_rest_touches_nothing() {
     let mut fleet = one_host("");
     let (trace, pid) = (fleet.agent_ref("a1").trace(), fleet.agent_ref("a1").service_pid().expect("it runs"));
     fleet.agent("a1").kill();
-    assert_eq!(parent(pid).is_some(), true);
+    assert!(parent(pid).is_some(), "it outlives the agent");
     fleet.agent("a1").start();
     until("it is heard of again, and well", || {
         let host = fleet.host("a1");
@@ -100,7 +100,10 @@ fn a_hook_that_must_not_run_twice_reverts_instead() {
     assert_eq!(status["state"], "rolled_back");
     assert_eq!(status["notable"][0]["failure"]["code"], "E-HOOK-INTERRUPTED", "{status}");
     let agent = fleet.agent_ref("a1");
-    assert_eq!((agent.traced("start 2 begin"), agent.traced("start 2 end"), agent.traced("serve 2")), (1, 0, 0));
+    assert_eq!(
+        (agent.traced("start 2 begin"), agent.traced("start 2 end"), agent.traced("serve 2")),
+        (1, 0, 0)
+    );
     assert_eq!(agent.traced("serve 1"), 2, "the old one runs again: {:#?}", agent.trace());
     assert!(agent.service_pid().is_some());
 }
@@ -108,7 +111,6 @@ fn a_hook_that_must_not_run_twice_reverts_instead() {
 #[test]
 fn kills_at_any_moment_end_in_one_release_or_the_other() {
     let mut fleet = one_host("");
-    let mut pids = 0;
     // The moments are those of the trace: after so many lines of each activation.
     for (number, lines) in [1, 3, 4, 6, 7, 8, 10].into_iter().enumerate() {
         let version = (number + 2).to_string();
@@ -117,12 +119,10 @@ fn kills_at_any_moment_end_in_one_release_or_the_other() {
         fleet.begin_rollout("prod", &set);
         until("so many lines", || (fleet.agent_ref("a1").trace().len() >= before + lines).then_some(()));
         fleet.agent("a1").kill();
-        pids += 1;
         fleet.agent("a1").start();
         let ended = fleet.end_of_rollout("prod");
         assert_eq!(ended.code, 0, "after {lines} lines: {ended:?}\n{}", fleet.status("prod"));
         let agent = fleet.agent_ref("a1");
         assert_eq!(agent.traced(&format!("serve {version}")), 1, "after {lines} lines: {:#?}", agent.trace());
     }
-    assert_eq!(pids, 7);
 }

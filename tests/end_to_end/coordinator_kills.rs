@@ -1,7 +1,7 @@
 //! kill -9 of the coordinator in the middle of a rollout: the same rollout goes on, and no host moves
 //! twice.
 
-use houston_tests::fleet::{Fleet, POLICY, Package, QUICK, until};
+use houston_tests::fleet::{Fleet, NO_BAKES, POLICY, Package, QUICK, until};
 
 /// Short, but there: a kill may fall into one.
 const BAKES: &str = "[policy.bake]\none_box = \"1s\"\nfirst_zone = \"500ms\"\nlater_zones = \"500ms\"\n";
@@ -57,6 +57,7 @@ fn a_killed_coordinator_goes_on_where_it_was_and_activates_nobody_twice() {
                 format!("resume {new} begin"),
                 format!("cleanup {new} begin"),
             ];
+            assert_eq!(agent.switches(), number + 2, "{} was granted once for each release", agent.name());
             for line in &once {
                 assert_eq!(agent.traced(line), 1, "{} has \"{line}\": {:#?}", agent.name(), agent.trace());
             }
@@ -74,7 +75,7 @@ fn a_killed_coordinator_goes_on_where_it_was_and_activates_nobody_twice() {
 #[test]
 fn hosts_run_on_without_a_coordinator_and_over_their_agents_end() {
     let mut fleet = Fleet::start(&[("a", 1)], QUICK);
-    fleet.environment("prod", "Hello", "fleet_floor = \"0%\"\nhealth_window = \"500ms\"\n");
+    fleet.environment("prod", "Hello", &format!("{}{NO_BAKES}", POLICY.replace("25%", "0%")));
     let set = fleet.push(&Package::web("1"));
     fleet.roll("prod", &set, 0);
     let pid = fleet.agent_ref("a1").service_pid();

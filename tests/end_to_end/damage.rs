@@ -130,6 +130,8 @@ fn a_tree_that_was_changed_on_the_host_is_laid_out_anew_before_it_is_used() {
     let text = fs::read_to_string(&file).expect("a script");
     fs::write(&file, text + "# tampered with\n").expect("written");
     fleet.roll("prod", &sets[1], 0);
-    let serve = fs::read_to_string(fleet.agent_ref("a1").environment_dir("prod").join("current/web/bin/serve"));
-    assert!(!serve.expect("what runs").contains("tampered"));
+    let serve =
+        fs::read_to_string(fleet.agent_ref("a1").environment_dir("prod").join("current/web/bin/serve"));
+    let serve = serve.expect("what runs");
+    assert!(!serve.contains("tampered") && serve.contains("serve 2"), "{serve}");
 }

@@ -78,7 +78,7 @@ async fn manifests_that_no_build_makes_are_refused() {
         ("a link out", manifest(&["l\t../../etc/passwd\tx"]), &[Code::TreeLink]),
         ("an absolute link", manifest(&["l\t/etc/passwd\tx"]), &[Code::TreeLink]),
         ("a loop of links", manifest(&["l\tb\ta", "l\ta\tb"]), &[Code::TreeLink]),
-        ("setuid", manifest(&["d\tbin", &setuid]), &[Code::TreeMode]),
+        ("setuid", manifest(&["d\tbin", &setuid]), &[Code::TreeMode, Code::TreeSyntax]),
         ("a path twice", manifest(&[&file("a"), &file("a")]), &[Code::TreeDuplicate, Code::TreeSyntax]),
         ("a path in two cases", manifest(&[&file("A"), &file("a")]), &[Code::TreeDuplicate]),
         ("more than a disk", manifest(&[&huge]), &[Code::TreeLimit]),
@@ -148,7 +148,11 @@ async fn files_that_are_not_what_they_are_called_are_refused() {
     let packed = |bytes: &[u8]| zstd::encode_all(bytes, 3).expect("compress");
     let bomb = packed(&vec![0; 64 << 20]);
     let cases: [(&str, Vec<FileUpload>, &[Code]); 8] = [
-        ("other bytes", vec![piece(b"what was buILT", length, Encoding::Identity, true)], &[Code::FileDigest]),
+        (
+            "other bytes",
+            vec![piece(b"what was buILT", length, Encoding::Identity, true)],
+            &[Code::FileDigest],
+        ),
         ("too short", vec![piece(&CONTENTS[1..], length, Encoding::Identity, true)], &[Code::FileLength]),
         ("too long", vec![piece(b"what was built!", length, Encoding::Identity, true)], &[Code::FileLength]),
         ("another length", vec![piece(CONTENTS, length + 1, Encoding::Identity, true)], &[Code::FileLength]),

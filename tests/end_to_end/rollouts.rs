@@ -42,6 +42,9 @@ fn a_fleet_from_its_first_release_to_its_end() {
     for line in ["serve 1", "serve 2", "drain 1 end", "stop 1 end", "start 2 end", "resume 2 end"] {
         assert_eq!(traced(&fleet, line), 4, "{line}");
     }
+    for agent in fleet.agents() {
+        assert_eq!(agent.switches(), 2, "{} was granted once for each release", agent.name());
+    }
 
     // The bad one meets the one box alone, and goes back from it alone.
     let before: Vec<_> = fleet.agents().map(|agent| (agent.trace(), agent.service_pid())).collect();
@@ -54,7 +57,8 @@ fn a_fleet_from_its_first_release_to_its_end() {
     assert_eq!(failure["code"], "E-UNHEALTHY", "{status}");
     assert!(failure["log_tail"].as_str().is_some_and(|log| log.contains("price_v3")), "{status}");
     let untouched = fleet.agents().zip(&before);
-    let untouched = untouched.filter(|(agent, (trace, pid))| agent.trace() == *trace && agent.service_pid() == *pid);
+    let untouched =
+        untouched.filter(|(agent, (trace, pid))| agent.trace() == *trace && agent.service_pid() == *pid);
     assert_eq!(untouched.count(), 3, "who never started it has nothing to go back from");
     serves(&fleet, fleet.port, "Hello from version 2");
     fleet.houston(&["rollout", "start", "prod", bad]).refused(3, "E-BAD-VERSION");

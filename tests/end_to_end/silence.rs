@@ -35,7 +35,7 @@ fn a_host_that_is_cut_off_becomes_an_exception_and_catches_up() {
 #[test]
 fn a_host_that_falls_silent_in_its_turn_fails_at_its_deadline_and_comes_back() {
     let fleet = Fleet::start(&[("a", 2)], QUICK);
-    let policy = POLICY.replace("60s", "10s").replace("25%", "0%");
+    let policy = POLICY.replace("60s", "10s").replace("20s", "5s").replace("25%", "0%");
     fleet.environment("prod", "Hello", &format!("{policy}{NO_BAKES}"));
     let quick = |web: Package| {
         let hooks = web.hooks.iter().cloned();
@@ -47,9 +47,7 @@ fn a_host_that_falls_silent_in_its_turn_fails_at_its_deadline_and_comes_back() {
 
     fleet.agents().for_each(|agent| agent.hold("drain"));
     fleet.begin_rollout("prod", &sets[1]);
-    let granted = until("one is granted", || {
-        fleet.agents().find(|agent| agent.traced("drain 1 begin") > 0)
-    });
+    let granted = until("one is granted", || fleet.agents().find(|agent| agent.traced("drain 1 begin") > 0));
     granted.signal(Signal::SIGSTOP);
     fleet.agents().for_each(|agent| agent.let_go("drain"));
     // Silent, it stays counted: nobody else is granted before its deadline, and then it has failed.

@@ -1,16 +1,16 @@
 //! Who may not come in, and who may not speak for whom, by the programs that run.
 
-use std::path::Path;
 use std::time::Duration;
 
 use houston_common::api::client::{AgentClient, OperatorClient};
+use houston_common::assignment::Stamp;
 use houston_common::error::Code;
 use houston_common::exchange::CheckIn;
-use houston_common::id::Platform;
-use houston_common::report::{Facts, PROTOCOL, Position, Report};
+use houston_common::id::{Epoch, Generation, Platform};
+use houston_common::report::{EnvironmentReport, Facts, HealthReport, PROTOCOL, Phase, Position, Report};
 use houston_common::tls::{ClientSettings, ClockFloor, Credential, Trust};
 use houston_tests::coordinator::read_credential;
-use houston_tests::fleet::{Fleet, NO_BAKES, POLICY, Package, QUICK};
+use houston_tests::fleet::{Fleet, NO_BAKES, POLICY, Package, QUICK, until};
 use tonic::transport::Channel;
 
 async fn connect(fleet: &Fleet, credential: Option<&Credential>) -> Channel {
@@ -74,31 +74,46 @@ fn another_coordinators_credentials_are_worth_nothing_here() {
     assert_eq!(here.json(&["whoami"])["operator"], "ada");
 }
 
-fn copy_tree(from: &Path, to: &Path) {
-    let status = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp");
-    assert!(status.success());
-}
-
 #[test]
-fn a_host_that_shows_another_hosts_assignment_is_held() {
+fn a_host_with_another_hosts_records_is_brought_where_it_should_be() {
     let mut fleet = Fleet::start(&[("a", 2)], QUICK);
     fleet.environment("prod", "Hello", &format!("{POLICY}{NO_BAKES}"));
-    let set = fleet.push(&Package::web("1"));
-    fleet.roll("prod", &set, 0);
+    let sets = ["1", "2"].map(|version| fleet.push(&Package::web(version)));
+    fleet.roll("prod", &sets[0], 0);
     fleet.agent("a1").kill();
-    fleet.agent("a2").kill();
-    // The records of a2 with the identity of a1: what it says of itself is a2's.
-    let (a1, a2) = (fleet.agent_ref("a1").directory().to_owned(), fleet.agent_ref("a2").directory().to_owned());
-    std::fs::remove_dir_all(a1.join("environments/prod")).expect("removed");
-    copy_tree(&a2.join("environments/prod"), &a1.join("environments/prod"));
+    // The records of a2 under the identity of a1: whatever a1 says of itself is a2's.
+    let [own, others] = ["a1", "a2"].map(|name| fleet.agent_ref(name).environment_dir("prod"));
+    for record in ["journal", "floor"] {
+        std::fs::copy(others.join(record), own.join(record)).expect("copied");
+    }
     fleet.agent("a1").start();
-    fleet.wait_until_seen(&["a1".to_owned()]);
-    // A stamp of another host, not above what the store has given out, is simply not its own.
-    let set = fleet.push(&Package::web("2"));
-    fleet.begin_rollout("prod", &set);
-    let running = || fleet.agent_ref("a1").traced("serve 2");
-    houston_tests::fleet::until("the coordinator brings it where it should be", || {
-        let status = fleet.status("prod");
-        (running() == 1 || status["state"] == "succeeded" || status["state"] == "halted").then_some(())
-    });
+    fleet.wait_until_seen(&fleet.names());
+    fleet.roll("prod", &sets[1], 0);
+    assert!(fleet.agents().all(|agent| agent.traced("serve 2") == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stamp_that_the_store_never_gave_holds_the_host_that_shows_it() {
+    let mut fleet = Fleet::start(&[("a", 1)], QUICK);
+    fleet.environment("prod", "Hello", NO_BAKES);
+    fleet.agent("a1").kill();
+    let directory = fleet.agent_ref("a1").directory().join("identity");
+    let client = AgentClient::new(connect(&fleet, Some(&read_credential(&directory))).await);
+    let operator = OperatorClient::new(connect(&fleet, Some(&operator(&fleet))).await);
+    let store = operator.who_am_i().await.expect("answered").store;
+    let stamp = Stamp { store, epoch: Epoch(1000), generation: Generation(1_000_000), mac: [7; 32] };
+    let environment = EnvironmentReport {
+        environment: "prod".parse().expect("a name"),
+        stamp: Some(stamp),
+        phase: Phase::Idle,
+        running: None,
+        health: HealthReport::Unknown,
+        failure: None,
+    };
+    let report = Report { environments: vec![environment], ..report(9) };
+    // It may be answered: what is known of it is what an operator sees.
+    let _ = client.check_in(&CheckIn { report, may_hold: false }, Duration::ZERO).await;
+    let held = until("it is held", || fleet.host("a1")["held"].as_str().map(str::to_owned));
+    assert!(held.contains("never gave"), "{held}");
+    assert_eq!(fleet.json(&["whoami"])["regressed"], false, "nobody else suffers for it");
 }

@@ -93,6 +93,9 @@ struct Granted {
     release: Release,
     taking_back: bool,
     begun: bool,
+    /// The host was in service and available, so that the grant took it away from the service, of which
+    /// so many may be away.
+    took: Option<u32>,
 }
 
 /// One commit's changes, with what was before.
@@ -299,7 +302,8 @@ impl Checker {
             .iter()
             .any(|((_, host), other)| *host == member.host && is_open(other));
         let drained = self.stored.hosts.get(&member.host).is_none_or(|host| host.drained);
-        member.in_service() && !granted && !drained && self.is_known_well(&member.environment, &member.host)
+        let is_well = self.is_known_well(&member.environment, &member.host);
+        member.in_service() && !granted && !drained && is_well && self.has_ended(member)
     }
 
     /// Heard of in time, and healthy by its own last word.
@@ -307,6 +311,18 @@ impl Checker {
         let heard = self.heard.hosts.get(host).is_some_and(|(at, _)| at.plus(LOST_AFTER) > self.heard.now);
         let report = self.heard.reports.get(&(environment.clone(), host.clone()));
         heard && report.is_some_and(|report| matches!(report.health, HealthReport::Healthy { .. }))
+    }
+
+    /// What it was last told to do to itself, it has ended, by its own word.
+    fn has_ended(&self, member: &Member) -> bool {
+        let report = self.heard.reports.get(&(member.environment.clone(), member.host.clone()));
+        let said = report.and_then(|report| report.stamp).map(|stamp| stamp.generation);
+        let is_unheard = member.told.is_some_and(|told| told.activate && said != Some(told.generation));
+        let is_on_its_way = report.is_some_and(|report| {
+            use Phase::{Proving, Reverting, Starting, Stopping, Switching};
+            matches!(report.phase, Stopping | Switching | Starting | Proving | Reverting)
+        });
+        !is_unheard && !is_on_its_way
     }
 
     fn members_of(&self, environment: &EnvironmentName) -> impl Iterator<Item = &Member> {

@@ -5,7 +5,8 @@ use super::*;
 #[test]
 fn everything_has_a_default() {
     assert_eq!(Config::parse(""), Ok(Config::default()));
-    let config = Config::parse("runner = \"direct\"\naddress = \"127.0.0.7\"\nlog = \"debug\"\n").expect("config");
+    let config =
+        Config::parse("runner = \"direct\"\naddress = \"127.0.0.7\"\nlog = \"debug\"\n").expect("config");
     assert_eq!(config.address, IpAddr::from([127, 0, 0, 7]));
     assert_eq!(config.log, "debug");
 }

@@ -39,7 +39,8 @@ async fn nobody_to_ask_leaves_no_identity() {
     let temp = tempfile::tempdir().expect("directory");
     let directory = temp.path().join("made/by-enroll");
     // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("port").local_addr().expect("address").port();
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("port").local_addr().expect("address").port();
     let request = Request {
         coordinator: format!("127.0.0.1:{port}").parse().expect("address"),
         token: token(&format!("houston-join-1.{}.id.secret", Digest::of(b"authority"))).expect("token"),

@@ -84,7 +84,10 @@ impl Blobs {
 
     /// Whether contents of this digest and length are here.
     pub fn has(&self, digest: &FileDigest, length: u64) -> bool {
-        self.dir.file(digest.to_string()).and_then(|file| file.metadata()).is_ok_and(|meta| meta.len() == length)
+        self.dir
+            .file(digest.to_string())
+            .and_then(|file| file.metadata())
+            .is_ok_and(|meta| meta.len() == length)
     }
 
     /// Where contents are, if they are.
@@ -136,7 +139,13 @@ impl Blobs {
     }
 
     /// Makes a blob of all stored bytes of a file. No more than `length` bytes and one are decoded.
-    pub fn put(&self, digest: &FileDigest, length: u64, encoding: Encoding, stored: impl Read) -> Result<(), Refusal> {
+    pub fn put(
+        &self,
+        digest: &FileDigest,
+        length: u64,
+        encoding: Encoding,
+        stored: impl Read,
+    ) -> Result<(), Refusal> {
         let name = digest.to_string();
         let fresh = unfinished(name.as_ref());
         let write = || -> Result<(), Refusal> {
@@ -163,7 +172,11 @@ impl Blobs {
     }
 
     /// Removes whatever is none of these, with all that is unfinished.
-    pub fn keep(&self, contents: &BTreeSet<FileDigest>, manifests: &BTreeSet<TreeDigest>) -> Result<(), Refusal> {
+    pub fn keep(
+        &self,
+        contents: &BTreeSet<FileDigest>,
+        manifests: &BTreeSet<TreeDigest>,
+    ) -> Result<(), Refusal> {
         let removing = |e: io::Error| refused("removing fetched files", &e);
         for name in self.dir.names().map_err(removing)? {
             let text = name.to_string_lossy();
@@ -217,7 +230,11 @@ fn copy_verified(
         target.write_all(&buffer[..read]).map_err(|e| refused("keeping a fetched file", &e))?;
     }
     if copied != length {
-        let what = if copied > length { format!("is longer than {length} bytes") } else { format!("has {copied} bytes, not {length}") };
+        let what = if copied > length {
+            format!("is longer than {length} bytes")
+        } else {
+            format!("has {copied} bytes, not {length}")
+        };
         return Err(wrong(Code::FileLength, what));
     }
     if FileDigest(hasher.finish()) != *digest {

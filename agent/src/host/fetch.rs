@@ -108,9 +108,11 @@ impl Fetcher {
             });
         }
         let kept_manifests = kept.iter().filter_map(|tree| layout::kept_manifest(trees, tree));
-        let reusable: HashSet<FileDigest> =
-            kept_manifests.flat_map(|manifest| manifest.files().map(|file| file.3).collect::<Vec<_>>()).collect();
-        let files = missing(&manifests, |digest, length| reusable.contains(digest) || blobs.has(digest, length));
+        let reusable: HashSet<FileDigest> = kept_manifests
+            .flat_map(|manifest| manifest.files().map(|file| file.3).collect::<Vec<_>>())
+            .collect();
+        let files =
+            missing(&manifests, |digest, length| reusable.contains(digest) || blobs.has(digest, length));
         if files.is_empty() {
             return Ok(Fetch::Complete);
         }
@@ -211,7 +213,8 @@ impl Receiving {
             Encoding::Zstd => stored.length <= stored_bytes_max(need.length),
         };
         if !is_possible {
-            let what = format!("{} stored bytes cannot be those of a file of {} bytes", stored.length, need.length);
+            let what =
+                format!("{} stored bytes cannot be those of a file of {} bytes", stored.length, need.length);
             return Err(length_refused(need, &what));
         }
         if let Some(part) = part {
@@ -250,5 +253,9 @@ impl Receiving {
 
 fn length_refused(need: &FileNeed, what: &str) -> Refusal {
     let what = format!("the file {} does not fit its length: {what}", need.digest.short());
-    Refusal::new(Code::FileLength, what, "it is fetched again; if it happens again, check the coordinator's files")
+    Refusal::new(
+        Code::FileLength,
+        what,
+        "it is fetched again; if it happens again, check the coordinator's files",
+    )
 }

@@ -14,6 +14,7 @@ use houston_common::release::{ReleaseContent, Settings};
 use houston_common::report::{EnvironmentReport, HealthReport};
 use tokio::runtime::Handle;
 
+use super::{Keep, layout};
 use super::blobs::Blobs;
 use super::cgroup::Cgroups;
 use super::claims::Claims;
@@ -24,7 +25,6 @@ use super::release_dir::StateDir;
 use super::service::direct::Direct;
 use super::service::{ServiceKey, ServiceRunner as _, Status};
 use super::variables::{Place, Variables};
-use super::Keep;
 use crate::apply::deployment::DeployedPackage;
 use crate::link::Link;
 
@@ -170,7 +170,8 @@ impl Linux {
     pub fn show(&self, report: &EnvironmentReport) {
         let directory = self.state.path().join("environments").join(report.environment.as_str());
         let (new, place) = (directory.join(".health.new"), directory.join(HEALTH));
-        let written = std::fs::write(&new, shown_health(&report.health)).and_then(|()| std::fs::rename(&new, &place));
+        let written =
+            std::fs::write(&new, shown_health(&report.health)).and_then(|()| std::fs::rename(&new, &place));
         if let Err(error) = written {
             tracing::debug!(environment = %report.environment, "its health is not shown: {error}");
         }
@@ -180,7 +181,8 @@ impl Linux {
     /// stays: it outlives releases, and nobody has said that it may go.
     pub fn forget(&self, environment: &EnvironmentName) -> Result<(), Refusal> {
         let _files = lock(&self.files);
-        let forgetting = |e: std::io::Error| refused(format!("forgetting the environment \"{environment}\""), &e);
+        let forgetting =
+            |e: std::io::Error| refused(format!("forgetting the environment \"{environment}\""), &e);
         self.claims.keep(environment, &BTreeSet::new())?;
         let open = || {
             let environments = Dir::open(self.state.path())?.dir("environments")?;
@@ -193,10 +195,15 @@ impl Linux {
                     own.remove(&name)?;
                 }
             }
-            if has_data { own.sync() } else { environments.remove(environment.as_str()).and_then(|()| environments.sync()) }
+            if has_data {
+                own.sync()
+            } else {
+                environments.remove(environment.as_str()).and_then(|()| environments.sync())
+            }
         };
         open().map_err(forgetting)?;
-        lock(&self.keeps).remove(environment);
+        // Where data stays, so does the directory, and it needs nothing.
+        lock(&self.keeps).insert(environment.clone(), Keep::default());
         Ok(())
     }
 
@@ -218,14 +225,22 @@ impl Linux {
         Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
     }
 
-    /// Removes fetched files that no release in preparation still has to be laid out from.
-    fn drop_unneeded_blobs(&self, keeps: &BTreeMap<EnvironmentName, Keep>) -> Result<(), Refusal> {
-        let laid_out = self.laid_out()?;
+    /// Removes fetched files that no release in preparation still has to be laid out from. Trees that are
+    /// known to be damaged count as not laid out.
+    fn drop_unneeded_blobs(
+        &self,
+        keeps: &BTreeMap<EnvironmentName, Keep>,
+        damaged: &BTreeSet<TreeDigest>,
+    ) -> Result<(), Refusal> {
+        let laid_out: BTreeSet<TreeDigest> = self.laid_out()?.difference(damaged).copied().collect();
         let wanted: BTreeSet<TreeDigest> = (keeps.values().flat_map(|keep| &keep.contents))
             .flat_map(|content| self.trees_of(content).unwrap_or_default())
             .filter(|tree| !laid_out.contains(tree))
             .collect();
-        let manifests: Vec<Manifest> = wanted.iter().filter_map(|tree| self.blobs.manifest(tree)).collect();
+        let manifest = |tree| {
+            self.blobs.manifest(tree).or_else(|| layout::kept_manifest(self.state.trees(), tree))
+        };
+        let manifests: Vec<Manifest> = wanted.iter().filter_map(manifest).collect();
         let files: BTreeSet<FileDigest> =
             manifests.iter().flat_map(Manifest::files).map(|(_, _, _, digest)| digest).collect();
         self.blobs.keep(&files, &wanted)

@@ -54,7 +54,9 @@ pub struct ProbeContext {
 pub async fn probe(probe: &Probe, timeout: Duration, context: &ProbeContext) -> Probed {
     let passed = match probe {
         Probe::Command(command) => return run_command(command, timeout, context).await,
-        Probe::Tcp { port } => tokio::time::timeout(timeout, async { connect(context.address, *port).await.map(drop) }).await,
+        Probe::Tcp { port } => {
+            tokio::time::timeout(timeout, async { connect(context.address, *port).await.map(drop) }).await
+        }
         Probe::Http { port, path, expect_body } => {
             tokio::time::timeout(timeout, get((context.address, *port), path, expect_body.as_deref())).await
         }

@@ -119,7 +119,9 @@ impl Worker {
             Message::Probed | Message::TurnIsFree => {}
             Message::Forget if self.driver.state().runs_nothing() => {
                 match self.linux.forget(&self.name) {
-                    Ok(()) => tracing::info!(environment = %self.name, "forgotten: it is gone and nothing of it runs"),
+                    Ok(()) => {
+                        tracing::info!(environment = %self.name, "forgotten: it is gone and nothing of it runs")
+                    }
                     Err(refusal) => tracing::warn!(environment = %self.name, "{refusal}"),
                 }
                 return ControlFlow::Break(());

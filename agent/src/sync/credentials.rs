@@ -81,13 +81,17 @@ impl Credentials {
         let random = random::number();
         match renewed {
             Ok(()) => {
-                self.renewal = self.life().renewal(random);
+                // Issuers date certificates back, for clocks that are behind: a new one begins now.
+                let life = Life { begins: self.floor.now(), ends: self.expires() };
+                self.renewal = life.renewal(random);
+                self.retry = Instant::now() + life.retry(random);
                 tracing::info!(is_over, "the host's certificate is renewed");
                 true
             }
             Err(refusal) => {
                 // Without a certificate there is no check-in either: as seldom as those, no more seldom.
-                let wait = self.life().retry(random).min(if is_over { EXPIRED_RETRY_MAX } else { Duration::MAX });
+                let wait =
+                    self.life().retry(random).min(if is_over { EXPIRED_RETRY_MAX } else { Duration::MAX });
                 self.retry = Instant::now() + wait;
                 tracing::warn!("the host's certificate is not renewed: {refusal}");
                 false
@@ -147,11 +151,10 @@ fn settings(identity: &Identity, floor: &ClockFloor) -> Result<ClientSettings, R
 
 /// The first certificate of a PEM text that has been read as one before, as DER.
 fn first_certificate(pem: &str) -> Result<Vec<u8>, Refusal> {
-    let body = pem.split_once("-----BEGIN CERTIFICATE-----").and_then(|(_, rest)| rest.split_once("-----END"));
+    let body =
+        pem.split_once("-----BEGIN CERTIFICATE-----").and_then(|(_, rest)| rest.split_once("-----END"));
     let text: String = body.map_or("", |(body, _)| body).split_ascii_whitespace().collect();
-    BASE64
-        .decode(text.as_bytes())
-        .ok()
-        .filter(|der| !der.is_empty())
-        .ok_or_else(|| Refusal::new(Code::Credential, "the host's certificate is not usable", "enroll it again with --force"))
+    BASE64.decode(text.as_bytes()).ok().filter(|der| !der.is_empty()).ok_or_else(|| {
+        Refusal::new(Code::Credential, "the host's certificate is not usable", "enroll it again with --force")
+    })
 }

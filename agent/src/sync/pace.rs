@@ -1,10 +1,10 @@
 //! **Decision.** How long to wait before the next check-in.
 //!
 //! In calm a host calls once a hold. After an outage, of whatever length, all hosts come back spread over
-//! about as long, so that the coordinator sees no more calls in a second than twice those of calm: a first
-//! failure, which may have hit all of them at once, waits anything up to a hold; each further one anything
-//! up to two, which is a hold on average. Only a host that has just started, and knows of no crowd that it
-//! could be part of, begins with shorter waits.
+//! two holds, which is a hold on average: so the coordinator sees no more calls in a second than twice
+//! those of calm. (A first wait of one hold would do worse: those who come back at once and those who
+//! come back late then meet.) Only a host that has just started, and knows of no crowd that it could be
+//! part of, begins with shorter waits.
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 use std::time::Duration;
@@ -54,7 +54,7 @@ pub struct Pause {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pace {
     hold: Duration,
-    /// In a row.
+    /// Since the start, before the first answer.
     failures: u32,
     was_answered: bool,
 }
@@ -79,7 +79,6 @@ impl Pace {
     pub fn after(&mut self, outcome: Outcome, random: u64) -> Pause {
         match outcome {
             Outcome::Answered { retry_after, is_repeated } => {
-                self.failures = 0;
                 self.was_answered = true;
                 if !retry_after.is_zero() {
                     let wait = retry_after + up_to(retry_after.min(self.hold), random);
@@ -105,11 +104,7 @@ impl Pace {
 
     fn ceiling(&self) -> Duration {
         let most = self.hold.saturating_mul(2);
-        match (self.was_answered, self.failures) {
-            (true, 0) => self.hold,
-            (true, _) => most,
-            (false, failures) => FIRST_WAIT.saturating_mul(1 << failures.min(16)).min(most),
-        }
+        if self.was_answered { most } else { FIRST_WAIT.saturating_mul(1 << self.failures.min(16)).min(most) }
     }
 }
 
@@ -145,7 +140,8 @@ mod tests {
         let mut paces = vec![Pace { was_answered: true, ..Pace::default() }; AGENTS];
         let outage = OUTAGE_BEGINS..OUTAGE_BEGINS + outage;
         // When each agent calls next; all are in calm, spread over a hold.
-        let mut calls: BinaryHeap<_> = (0..AGENTS).map(|agent| Reverse((numbers.next() % hold, agent))).collect();
+        let mut calls: BinaryHeap<_> =
+            (0..AGENTS).map(|agent| Reverse((numbers.next() % hold, agent))).collect();
         let mut seconds: BTreeMap<u64, u64> = BTreeMap::new();
         while let Some(Reverse((now, agent))) = calls.pop() {
             if now > outage.end + 5 * hold {
@@ -171,7 +167,7 @@ mod tests {
     #[test]
     fn an_outage_of_any_length_ends_without_a_herd() {
         let steady = AGENTS as u64 / HOLD_DEFAULT.as_secs();
-        for outage in [1, 500, 5_000, 29_000, 60_000, 3_600_000] {
+        for outage in [1, 500, 5_000, 15_000, 29_000, 45_000, 60_000, 3_600_000] {
             let most = most_calls_per_second(outage);
             assert!(most <= 2 * steady, "{most} calls in a second after {outage} ms, {steady} in calm");
         }

@@ -93,7 +93,7 @@ fn refusals_name_the_place_and_the_next_step() {
         ),
         (
             "[policy]\nzone_order = [\"a\", \"a\"]\n",
-            "E-CFG-VALUE: zone_order names the zone \"a\" twice at prod.toml:4:20; name it once",
+            "E-ZONE-TWICE: zone_order names the zone \"a\" twice at prod.toml:4:20; name it once",
         ),
         (
             "[policy]\nzone_order = [\"A\"]\n",

@@ -105,7 +105,7 @@ pub fn ending(view: &RolloutView) -> Result<(String, Exit), Refusal> {
         view.cause.as_ref().map_or_else(String::new, |cause| format!(": {}", plain(&prose::cause(cause))));
     let status = format!("see houston rollout status {}", view.id);
     match view.state {
-        RolloutState::Succeeded if view.exceptions.is_empty() => {
+        RolloutState::Succeeded if left_out(view) == 0 => {
             let hosts = prose::counted(view.updated, "host");
             Ok((format!("{subject} succeeded: {hosts} on {}\n", view.to.name), Exit::Done))
         }
@@ -113,7 +113,7 @@ pub fn ending(view: &RolloutView) -> Result<(String, Exit), Refusal> {
             let mut text = format!(
                 "{subject} succeeded on {}, but not everywhere: {} left out\n",
                 view.to.name,
-                prose::counted(view.exceptions.len() as u32, "host")
+                prose::counted(left_out(view), "host")
             );
             for (host, exception) in &view.exceptions {
                 let _ = writeln!(text, "  {host}: {}", prose::exception(*exception));
@@ -146,4 +146,10 @@ pub fn ending(view: &RolloutView) -> Result<(String, Exit), Refusal> {
             Ok((format!("{subject} {}\n", prose::state_sentence(view.state)), Exit::Done))
         }
     }
+}
+
+/// Hosts that a success did not reach. One that has caught up since is not named any more, and was left
+/// out all the same.
+fn left_out(view: &RolloutView) -> u32 {
+    view.hosts.saturating_sub(view.updated).max(view.exceptions.len() as u32)
 }

@@ -77,6 +77,27 @@ pub fn invalid_field(invalid: InvalidField) -> Status {
     to_status(&invalid.into())
 }
 
+/// What a request was refused with that the gRPC library could not read. It calls what a caller has
+/// sent wrongly an internal error, which somebody would have to look into. Absent for every status that
+/// says something else, and for our own.
+pub fn unreadable_request(status: &Status) -> Option<Refusal> {
+    if status.metadata().contains_key(CODE) {
+        return None;
+    }
+    let said = quoted(status.message());
+    match status.code() {
+        Grpc::OutOfRange => {
+            Some(Refusal::new(Code::Limit, format!("the request is too large: {said}"), "send less at once"))
+        }
+        Grpc::Internal => Some(Refusal::new(
+            Code::Field,
+            format!("the request is not understood: {said}"),
+            "use programs of versions that fit each other, or mend the caller",
+        )),
+        _ => None,
+    }
+}
+
 /// What a caller makes of a status, wherever it comes from.
 pub fn from_status(status: &Status) -> CallError {
     let text = |key| status.metadata().get(key).and_then(|value| value.to_str().ok()).map(decode);

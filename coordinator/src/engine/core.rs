@@ -14,11 +14,12 @@ use houston_common::rollout::Cause;
 
 use crate::audit::Audit;
 use crate::environment::Environment;
-use crate::fleet::{Contact, FORGET_AFTER, Order};
+use crate::fleet::{Contact, Entry, FORGET_AFTER, Order};
 use crate::records;
 use crate::rollout::check::{self, Violation};
 use crate::rollout::fold::{self, Folded};
 use crate::rollout::perform::{self, Performed};
+use crate::rollout::Stage;
 use crate::rollout::planner::{self, Change, GateValues, Plan, Turn};
 use crate::state::{Edit, Meta, State};
 use crate::store::{self, COMMIT_CHANGES_MAX, CommitError, Key, Store};
@@ -148,10 +149,14 @@ impl Core {
             Edit::Member(member) => {
                 self.touched.insert(member.environment.clone());
                 self.news.insert(member.host.clone());
+                // A grant that opens or closes here makes the host busy or free everywhere else.
+                if self.is_granted(&member.environment, &member.host) != member.grant.is_some() {
+                    self.touch_host(&member.host.clone());
+                }
             }
             Edit::ForgetMember(environment, host) => {
                 self.touched.insert(environment.clone());
-                self.news.insert(host.clone());
+                self.touch_host(&host.clone());
             }
             Edit::Host(host) => self.touch_host(&host.id.clone()),
             Edit::ForgetHost(host) => self.touch_host(&host.clone()),
@@ -180,6 +185,11 @@ impl Core {
         if let Some(host) = host {
             self.touch_host(&host);
         }
+    }
+
+    fn is_granted(&self, environment: &EnvironmentName, host: &HostId) -> bool {
+        let environment = self.state.environments.get(environment);
+        environment.and_then(|environment| environment.member(host)).is_some_and(|live| live.member.grant.is_some())
     }
 
     fn touch_host(&mut self, host: &HostId) {
@@ -231,11 +241,7 @@ impl Core {
     ) -> Result<(), Refusal> {
         let Some(entry) = self.state.fleet.get(host) else { return Err(unknown_host(host)) };
         if entry.host.revoked || entry.host.key != *key {
-            return Err(Refusal::new(
-                Code::Unauthenticated,
-                format!("the certificate of {host} is revoked"),
-                "enroll the host again",
-            ));
+            return Err(revoked(host));
         }
         let mut record = entry.host.clone();
         let sequence = entry.contact.sequence;
@@ -259,16 +265,32 @@ impl Core {
             self.state.recount_host(host);
             self.touch_host(host);
         }
+        self.unreported(host, report);
         for environment in &report.environments {
             self.fold(host, environment, now, wall);
         }
         Ok(())
     }
 
+    /// What a report leaves out is not known any more: no news is bad news.
+    fn unreported(&mut self, host: &HostId, report: &Report) {
+        let Some(entry) = self.state.fleet.get(host) else { return };
+        for name in entry.environments.clone() {
+            let named = report.environments.iter().any(|environment| environment.environment == name);
+            if let Some(environment) = self.state.environments.get_mut(&name)
+                && !named
+                && environment.clear_report(host, &self.state.fleet)
+            {
+                self.touched.insert(name);
+            }
+        }
+    }
+
     fn fold(&mut self, host: &HostId, report: &EnvironmentReport, now: FleetTime, wall: WallTime) {
         if let Some(stamp) = report.stamp
             && stamp.store == self.state.meta.store
-            && stamp.order() > (self.state.epoch, self.state.meta.generation)
+            // Either alone proves it: a restored store has taken itself over under a higher epoch.
+            && (stamp.generation > self.state.meta.generation || stamp.epoch > self.state.epoch)
         {
             self.from_the_future(host, report, &stamp, now, wall);
             return;
@@ -343,12 +365,17 @@ impl Core {
                 self.forget.push_back((now.plus(FORGET_AFTER), host));
             }
         }
-        while let Some((at, host)) = self.forget.front().cloned() {
-            if at > now {
-                break;
-            }
+        // No more than a commit holds; the rest is due at once again.
+        while !self.is_full()
+            && let Some((at, host)) = self.forget.front().cloned()
+            && at <= now
+        {
             self.forget.pop_front();
-            if self.state.fleet.get(&host).is_some_and(|entry| entry.contact.lost) {
+            let silent_since = now.0.saturating_sub(FORGET_AFTER.as_millis() as u64);
+            let still_silent = |entry: &Entry| {
+                entry.contact.lost && entry.contact.last_seen.is_none_or(|seen| seen.0 <= silent_since)
+            };
+            if self.state.fleet.get(&host).is_some_and(still_silent) {
                 self.forget_host(&host, now, wall);
             }
         }
@@ -409,7 +436,9 @@ impl Core {
             }
             if let Err(violation) = (self.minds.check)(environment, &self.state.fleet, &gates, &plan, now) {
                 tracing::error!(environment = %name, %violation, "a plan broke a law; it is not committed");
-                if environment.rollout.is_none() {
+                // Without a rollout to halt, or if that is done already, the next change tries again.
+                if environment.rollout.as_ref().is_none_or(|rollout| rollout.stage == Stage::Halted) {
+                    self.wakes.remove(name);
                     return Ok(());
                 }
                 let cause = Cause::Law { law: violation.to_string() };
@@ -459,21 +488,29 @@ impl Core {
         }
     }
 
+    /// Writes what is pending, the store's own facts first: a generation is never given twice, also
+    /// when more than one commit is needed and the process dies between two.
     fn flush(&mut self, now: FleetTime) -> Result<(), CommitError> {
         if self.pending.is_empty() {
             return Ok(());
         }
         self.state.meta.checkpoint = now;
         let meta = records::encode(&Edit::Meta(self.state.meta.clone()));
-        let mut changes: Vec<store::Change> = std::mem::take(&mut self.pending).into_values().collect();
-        changes.retain(|change| change.key() != meta.key());
-        changes.push(meta);
-        // Records are a few KiB each; only many large ones at once come near the limit in bytes.
-        let bytes: usize = changes.iter().map(store::Change::bytes).sum();
-        let parts = if bytes > store::COMMIT_BYTES_MAX { changes.len() } else { 1 };
-        for part in changes.chunks(changes.len().div_ceil(parts)) {
-            self.revision = self.store.commit(self.state.epoch, part)?.0;
+        let changes = std::mem::take(&mut self.pending).into_values();
+        let changes = changes.filter(|change| change.key() != meta.key());
+        let mut part = vec![meta.clone()];
+        let mut bytes = meta.bytes();
+        for change in changes {
+            let more = bytes + change.bytes();
+            if part.len() == COMMIT_CHANGES_MAX || more > store::COMMIT_BYTES_MAX {
+                self.revision = self.store.commit(self.state.epoch, &part)?.0;
+                part.clear();
+                bytes = 0;
+            }
+            bytes += change.bytes();
+            part.push(change);
         }
+        self.revision = self.store.commit(self.state.epoch, &part)?.0;
         Ok(())
     }
 }
@@ -516,6 +553,11 @@ impl Note {
             after: after.to_owned(),
         }
     }
+}
+
+pub fn revoked(host: &HostId) -> Refusal {
+    let what = format!("the certificate of {host} is revoked");
+    Refusal::new(Code::Unauthenticated, what, "enroll the host again")
 }
 
 pub fn unknown_host(host: &HostId) -> Refusal {

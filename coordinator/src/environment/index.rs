@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use houston_common::clock::FleetTime;
 use houston_common::digest::Digest;
 use houston_common::id::{HostId, RolloutId, Zone};
-use houston_common::report::HealthReport;
+use houston_common::report::{EnvironmentReport, HealthReport};
 
 use super::member::{Lane, Member, Step};
 use super::{Definition, Live};
 use crate::fleet::Entry;
-use crate::rollout::{Direction, Rollout};
+use crate::rollout::{Direction, Rollout, fold};
 
 /// Failures in a row after which the standing lane leaves a host alone until a person looks.
 pub const LANE_FAILURES_MAX: u32 = 3;
@@ -79,6 +79,8 @@ pub struct Counted {
     pub available: bool,
     /// Of its open grant.
     pub deadline: Option<FleetTime>,
+    /// Until it should have prepared.
+    pub prepare_by: Option<FleetTime>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +107,8 @@ pub struct Index {
     total: Counts,
     /// Of all open grants.
     deadlines: BTreeSet<(FleetTime, HostId)>,
+    /// Of all hosts that prepare.
+    prepares: BTreeSet<(FleetTime, HostId)>,
 }
 
 pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, entry: &Entry) -> Sorted {
@@ -115,6 +119,7 @@ pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, ent
         in_service: member.in_service(),
         available,
         deadline: member.grant.map(|grant| grant.deadline),
+        prepare_by: member.prepare_by.filter(|_| member.step == Step::Preparing && member.grant.is_none()),
     };
     let reach = reach(definition, entry, available);
     let class = match rollout {
@@ -133,10 +138,9 @@ pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, ent
 
 /// In service, heard of, healthy, and in the middle of nothing.
 pub fn is_available(definition: &Definition, live: &Live, entry: &Entry) -> bool {
-    let healthy = live
-        .report
-        .as_ref()
-        .is_some_and(|report| matches!(report.health, HealthReport::Healthy { .. }));
+    let healthy = live.report.as_ref().is_some_and(|report| {
+        matches!(report.health, HealthReport::Healthy { .. }) && has_come_to_rest(&live.member, report)
+    });
     let busy = entry.granted_in.as_ref().is_some_and(|granted| *granted != definition.name);
     live.member.in_service()
         && entry.is_seen()
@@ -144,6 +148,14 @@ pub fn is_available(definition: &Definition, live: &Live, entry: &Entry) -> bool
         && live.member.grant.is_none()
         && !entry.host.drained
         && !busy
+}
+
+/// Whether the report is later than anything the host was told to do to itself: a grant may have been
+/// closed at its deadline, or with its rollout, and the host be in the middle of it all the same.
+fn has_come_to_rest(member: &Member, report: &EnvironmentReport) -> bool {
+    let said = report.stamp.map(|stamp| stamp.generation);
+    let is_older = member.told.is_some_and(|told| told.is_activate() && said != Some(told.generation));
+    fold::is_at_rest(report.phase) && !is_older
 }
 
 fn reach(definition: &Definition, entry: &Entry, available: bool) -> Reach {
@@ -237,7 +249,8 @@ fn class_standing(definition: &Definition, member: &Member, entry: &Entry, reach
     // On a change that nobody has ended: it stays there until somebody does.
     let unresolved = member.started.is_some_and(|id| definition.unresolved.contains(&id));
     let wanted = !member.detached
-        && !definition.baked.is_empty()
+        // With nothing baked there is nothing to get, but a straggler of an uninstall still has to go.
+        && (!definition.baked.is_empty() || member.in_service())
         && member.settled != Some(definition.baked)
         && (member.owes || !failed && !unresolved)
         && member.lane_failures < LANE_FAILURES_MAX
@@ -276,6 +289,9 @@ impl Index {
         if let Some(deadline) = counted.deadline {
             self.deadlines.insert((deadline, member.host.clone()));
         }
+        if let Some(prepare_by) = counted.prepare_by {
+            self.prepares.insert((prepare_by, member.host.clone()));
+        }
     }
 
     /// The opposite of `enter`, by what was entered: the member may have changed since.
@@ -290,6 +306,9 @@ impl Index {
         self.total.subtract(counted);
         if let Some(deadline) = counted.deadline {
             self.deadlines.remove(&(deadline, member.host.clone()));
+        }
+        if let Some(prepare_by) = counted.prepare_by {
+            self.prepares.remove(&(prepare_by, member.host.clone()));
         }
     }
 
@@ -340,6 +359,15 @@ impl Index {
 
     pub fn next_deadline(&self) -> Option<FleetTime> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Hosts that should have prepared by now.
+    pub fn unprepared(&self, now: FleetTime) -> impl Iterator<Item = &HostId> {
+        self.prepares.iter().take_while(move |(prepare_by, _)| *prepare_by <= now).map(|(_, host)| host)
+    }
+
+    pub fn next_prepare_by(&self) -> Option<FleetTime> {
+        self.prepares.first().map(|(prepare_by, _)| *prepare_by)
     }
 
     /// Position of a host within its class and zone, from 0.

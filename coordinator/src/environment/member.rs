@@ -1,6 +1,7 @@
 //! A host in an environment: what is stored of the pair.
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
+use houston_common::assignment::Terms;
 use houston_common::clock::FleetTime;
 use houston_common::id::{EnvironmentName, Generation, HostId, RolloutId, Zone};
 use houston_common::release::Release;
@@ -24,6 +25,8 @@ pub struct Member {
     pub owes: bool,
     /// The newest assignment.
     pub told: Option<Told>,
+    /// When the host should have prepared. Present while it prepares.
+    pub prepare_by: Option<FleetTime>,
     /// Permission to disrupt itself, not yet ended by a report or a deadline.
     pub grant: Option<Grant>,
     pub lane: Lane,
@@ -43,7 +46,9 @@ pub const LOG_KEPT_BYTES_MAX: usize = 4 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Told {
     pub generation: Generation,
-    pub activate: bool,
+    /// Of an order to activate; absent if the order is to prepare. Kept, so that an assignment never
+    /// changes under its generation.
+    pub terms: Option<Terms>,
     pub release: Release,
     pub way_back: Release,
 }
@@ -97,6 +102,7 @@ impl Member {
             settled: None,
             owes: true,
             told: None,
+            prepare_by: None,
             grant: None,
             lane: Lane::Standing,
             step: Step::Waiting,
@@ -117,5 +123,11 @@ impl Member {
 
     pub fn in_scope(&self, rollout: RolloutId) -> bool {
         self.joined < rollout && !self.detached
+    }
+}
+
+impl Told {
+    pub fn is_activate(&self) -> bool {
+        self.terms.is_some()
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use houston_common::api::status::from_status;
+use houston_common::api::status::{from_status, unreadable_request};
 use houston_common::error::{Code, Refusal};
 use houston_common::id::quoted;
 use houston_common::tls::{ClockFloor, ConnectInfo};
@@ -99,13 +99,18 @@ where
         Box::pin(async move {
             let method = request.uri().path().to_owned();
             let info = request.extensions().get::<ConnectInfo>().cloned();
-            let response = match gate.admit(&method, info.as_ref()).await {
+            let admitted = if is_too_late(&request) {
+                Err(refused(&too_late()))
+            } else {
+                gate.admit(&method, info.as_ref()).await
+            };
+            let response = match admitted {
                 Err(status) => status.into_http(),
                 Ok((row, admitted)) => {
                     request.extensions_mut().insert(admitted);
                     let limit = row.pace.limit(gate.hold);
                     match tokio::time::timeout(limit, inner.call(request)).await {
-                        Ok(response) => response?,
+                        Ok(response) => in_our_words(response?),
                         Err(_) => refused(&too_slow(limit)).into_http(),
                     }
                 }
@@ -113,6 +118,27 @@ where
             log_refusal(&method, info.as_ref(), &response);
             Ok(response)
         })
+    }
+}
+
+/// Whether nobody waits for the answer any more: the time that the caller gave is none.
+fn is_too_late<B>(request: &http::Request<B>) -> bool {
+    let timeout = request.headers().get("grpc-timeout").map(http::HeaderValue::as_bytes);
+    timeout.and_then(<[u8]>::split_last).is_some_and(|(_unit, amount)| {
+        !amount.is_empty() && amount.iter().all(|digit| *digit == b'0')
+    })
+}
+
+fn too_late() -> Refusal {
+    Refusal::new(Code::Timeout, "the caller's deadline has passed; nothing was done", "give the call more time")
+}
+
+/// The response, or the refusal of a request that the library could not read.
+fn in_our_words(response: Response) -> Response {
+    let status = Status::from_header_map(response.headers());
+    match status.as_ref().and_then(unreadable_request) {
+        Some(refusal) => refused(&refusal).into_http(),
+        None => response,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use houston_common::assignment::Terms;
 use houston_common::clock::FleetTime;
 use houston_common::digest::{SettingsDigest, VersionSetDigest};
 use houston_common::error::Code;
@@ -28,6 +29,7 @@ kept!(
     Release as ReleaseRecord,
     Member as MemberRecord,
     Told as ToldRecord,
+    Terms as TermsRecord,
     Grant as GrantRecord,
     Lane as LaneRecord,
     Step as StepRecord,
@@ -125,6 +127,7 @@ struct MemberRecord {
     owes: bool,
     #[serde(with = "kept")]
     told: Option<Told>,
+    prepare_by: Option<FleetTime>,
     #[serde(with = "kept")]
     grant: Option<Grant>,
     #[serde(with = "kept")]
@@ -141,11 +144,23 @@ struct MemberRecord {
 #[serde(remote = "Told", deny_unknown_fields)]
 struct ToldRecord {
     generation: Generation,
-    activate: bool,
+    #[serde(with = "kept")]
+    terms: Option<Terms>,
     #[serde(with = "kept")]
     release: Release,
     #[serde(with = "kept")]
     way_back: Release,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Terms", deny_unknown_fields)]
+struct TermsRecord {
+    #[serde(with = "kept")]
+    start_within: Duration,
+    #[serde(with = "kept")]
+    apply_deadline: Duration,
+    #[serde(with = "kept")]
+    health_window: Duration,
 }
 
 #[derive(Serialize, Deserialize)]

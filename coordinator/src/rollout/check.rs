@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use houston_common::clock::FleetTime;
 use houston_common::id::{HostId, Zone};
-use houston_common::report::HealthReport;
+use houston_common::report::{HealthReport, Phase};
 use houston_common::view::Presence;
 
 use super::planner::{Change, GateValues, Grant, Plan, Turn};
 use super::{Direction, Rollout, Stage};
+use crate::environment::index::{Class, Reach, Wellness};
 use crate::environment::member::{Lane, Step};
 use crate::environment::{Environment, Live};
 use crate::fleet::{Entry, Fleet};
@@ -79,8 +80,15 @@ fn may_be_granted(environment: &Environment, fleet: &Fleet, grant: &Grant) -> Re
 fn serves(live: &Live, entry: &Entry, environment: &Environment) -> bool {
     let member = &live.member;
     let in_service = !member.detached && matches!(member.settled, Some(release) if !release.is_empty());
-    let healthy =
-        matches!(live.report.as_ref().map(|report| &report.health), Some(HealthReport::Healthy { .. }));
+    let healthy = live.report.as_ref().is_some_and(|report| {
+        let on_its_way = matches!(
+            report.phase,
+            Phase::Stopping | Phase::Switching | Phase::Starting | Phase::Proving | Phase::Reverting
+        );
+        let said = report.stamp.map(|stamp| stamp.generation);
+        let unheard = matches!(member.told, Some(told) if told.is_activate() && said != Some(told.generation));
+        matches!(report.health, HealthReport::Healthy { .. }) && !on_its_way && !unheard
+    });
     let elsewhere = matches!(&entry.granted_in, Some(name) if name != environment.name());
     in_service
         && healthy
@@ -157,7 +165,8 @@ fn rollout_grants(environment: &Environment, rollout: &Rollout, plan: &Plan) -> 
     }
     match &rollout.stage {
         Stage::Rolling(rolling) => {
-            if rollout.first_failure.is_some() || rollout.failures > rollout.failures_allowed(u32::MAX) {
+            let updated = updated(environment);
+            if rollout.first_failure.is_some() || rollout.failures > rollout.failures_allowed(updated) {
                 return broken("failure-budget", "a grant above the failure budget");
             }
             if grants.iter().any(|grant| grant.release != rollout.target || grant.taking_back) {
@@ -183,6 +192,10 @@ fn rollout_grants(environment: &Environment, rollout: &Rollout, plan: &Plan) -> 
             if grants.iter().any(|grant| grant.release != rollout.destination() || !started(grant)) {
                 return broken("untouched", "a rollback touches a host that did not start the change");
             }
+            let size = rollout.policy.rollback_batch.at_most_of(rollout.hosts);
+            if environment.index().total().moving + grants.len() as u32 > size {
+                return broken("rollback-batch", format!("more than {size} hosts moving at once"));
+            }
             Ok(())
         }
         Stage::Baking { .. } => broken("bake", "a grant in the middle of a bake"),
@@ -193,12 +206,16 @@ fn rollout_grants(environment: &Environment, rollout: &Rollout, plan: &Plan) -> 
     }
 }
 
+fn updated(environment: &Environment) -> u32 {
+    let updated = [Wellness::Well, Wellness::Unknown, Wellness::Lost].map(Class::Updated);
+    updated.into_iter().map(|class| environment.index().count_all(class)).sum()
+}
+
 fn zone_of<'a>(environment: &'a Environment, host: &HostId) -> Option<&'a Zone> {
     environment.member(host).map(|live| &live.member.zone)
 }
 
 fn open_in(environment: &Environment, rollout: &Rollout, zone: &Zone) -> bool {
-    use crate::environment::index::Class;
     // The class only finds candidates; each is judged by its own record.
     environment.index().hosts(zone, Class::Open).any(|host| {
         environment
@@ -236,11 +253,20 @@ fn turns(environment: &Environment, rollout: &Rollout, plan: &Plan, now: FleetTi
                 if now.since(since) < left {
                     return broken("bake", "the bake was cut short");
                 }
+                if environment.index().count_all(Class::Updated(Wellness::Unknown)) > 0 {
+                    return broken("health", "a bake's end while an updated host is not known to be well");
+                }
                 if *turn == Turn::Succeed {
                     complete(environment, rollout)?;
                 }
             }
-            Turn::Halt(_) | Turn::RollBack(_) | Turn::OneBox(_) | Turn::Bake | Turn::EndRollback => {}
+            Turn::EndRollback => {
+                let reachable = [Reach::Up, Reach::Down].map(Class::ToTakeBack);
+                if reachable.into_iter().any(|class| environment.index().count_all(class) > 0) {
+                    return broken("complete", "the end of a rollback with hosts still to take back");
+                }
+            }
+            Turn::Halt(_) | Turn::RollBack(_) | Turn::OneBox(_) | Turn::Bake => {}
         }
     }
     Ok(())

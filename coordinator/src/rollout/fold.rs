@@ -80,9 +80,9 @@ fn fold_grant(
             let first = member.grant.is_some_and(|grant| !grant.reverting);
             outcome::begin_revert(member, rollout, report.failure.clone());
             if first && let Some(grant) = member.grant.as_mut() {
-                // Going back may take as long as going forward.
-                let whole = grant.deadline.since(now);
-                grant.deadline = grant.deadline.plus(whole.max(REVERT_AT_LEAST));
+                // Going back may take as long as going forward, and its report some time more.
+                let whole = told.terms.map_or(REPORT_WITHIN, |terms| terms.apply_deadline);
+                grant.deadline = grant.deadline.max(now.plus(whole).plus(REPORT_WITHIN));
             }
         }
         Phase::Reverted => {
@@ -100,8 +100,8 @@ fn fold_grant(
     }
 }
 
-/// A revert is given at least this much beyond what is left of the forward deadline.
-const REVERT_AT_LEAST: std::time::Duration = std::time::Duration::from_secs(60);
+/// From the end of something on the host to its report here: two holds.
+const REPORT_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The report speaks of the newest assignment, and no grant is open.
 fn fold_told(member: &mut Member, rollout: Option<&mut Rollout>, report: &EnvironmentReport) {
@@ -109,6 +109,7 @@ fn fold_told(member: &mut Member, rollout: Option<&mut Rollout>, report: &Enviro
     match report.phase {
         Phase::Ready if member.step == Step::Preparing => {
             member.step = Step::Ready;
+            member.prepare_by = None;
             member.failure = None;
         }
         // It was ready, and has lost what it had prepared.
@@ -117,10 +118,14 @@ fn fold_told(member: &mut Member, rollout: Option<&mut Rollout>, report: &Enviro
             prepare_failed(member, rollout, report.failure.clone());
         }
         // Its grant was closed as overdue, and it got there all the same.
-        Phase::Settled if told.activate && runs(report, &told.release) => {
+        Phase::Settled if told.is_activate() && runs(report, &told.release) => {
             member.settled = Some(told.release);
+            member.owes = false;
+            if let (Lane::Rollout(id), false) = (member.lane, told.release == told.way_back) {
+                member.started = Some(id);
+            }
         }
-        Phase::Reverted if told.activate && runs(report, &told.way_back) && member.step == Step::Failed => {
+        Phase::Reverted if told.is_activate() && runs(report, &told.way_back) && member.step == Step::Failed => {
             member.step = Step::Reverted;
             is_back(member, told.way_back);
         }
@@ -147,9 +152,15 @@ fn is_back(member: &mut Member, way_back: Release) {
     }
 }
 
-fn prepare_failed(member: &mut Member, rollout: Option<&mut Rollout>, failure: Option<Failure>) {
+/// Could not be prepared: nothing was disturbed.
+pub(super) fn prepare_failed(member: &mut Member, rollout: Option<&mut Rollout>, failure: Option<Failure>) {
     member.failure = failure;
     match (member.lane, rollout) {
+        // Nothing is left to go back to: a person must look.
+        (Lane::Rollout(id), Some(rollout)) if rollout.id == id && rollout.goes_back() => {
+            member.step = Step::Failed;
+            rollout.first_failure.get_or_insert_with(|| member.host.clone());
+        }
         (Lane::Rollout(id), Some(rollout)) if rollout.id == id => {
             outcome::except(member, rollout, Exception::PrepareFailed);
         }
@@ -181,7 +192,7 @@ fn fold_rest(member: &mut Member, mut rollout: Option<&mut Rollout>, report: &En
     // It has forgotten what it had prepared. An assignment to prepare stands, and it will again; an
     // ended grant is told to nobody.
     if report.stamp.is_none() && member.step == Step::Ready {
-        let stands = member.told.is_some_and(|told| !told.activate);
+        let stands = member.told.is_some_and(|told| !told.is_activate());
         member.step = if stands { Step::Preparing } else { Step::Waiting };
     }
     if let Some(measured) = measured(member, report) {
@@ -210,7 +221,8 @@ fn measured(member: &Member, report: &EnvironmentReport) -> Option<Release> {
     [told.release, told.way_back].into_iter().find(|release| report.running == Some(release.digest()))
 }
 
-fn is_at_rest(phase: Phase) -> bool {
+/// Whether a host in this phase is in the middle of no activation.
+pub(crate) fn is_at_rest(phase: Phase) -> bool {
     match phase {
         Phase::Idle
         | Phase::Fetching

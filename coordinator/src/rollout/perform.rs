@@ -2,18 +2,22 @@
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use houston_common::assignment::Terms;
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::error::Code;
 use houston_common::id::{Generation, HostId};
+use houston_common::policy::Policy;
 use houston_common::report::{Failure, Phase};
 use houston_common::rollout::Exception;
 
 use super::planner::{Change, Grant, Plan, Turn};
-use super::{Direction, Rolling, Rollout, Stage, outcome};
+use super::{Direction, Rolling, Rollout, Stage, fold, outcome};
+use crate::environment::index::{Class, Wellness};
 use crate::environment::member::{self, Lane, Member, Step, Told};
 use crate::environment::{BAD_MAX, Definition, Environment};
-use crate::fleet::Fleet;
+use crate::fleet::{Entry, Fleet};
 
 /// The records that a plan changes.
 #[derive(Debug, Default)]
@@ -45,15 +49,19 @@ pub fn perform(
     for change in &plan.changes {
         match change {
             Change::Prepare { host, lane, release, way_back } => {
-                let told = Told { generation: work.next(), activate: false, release: *release, way_back: *way_back };
+                let told =
+                    Told { generation: work.next(), terms: None, release: *release, way_back: *way_back };
+                let prepare_by = now.plus(prepare_time(&work.policy(*lane)));
                 let Some(member) = work.member(host) else { continue };
                 member.told = Some(told);
                 member.lane = *lane;
                 member.step = Step::Preparing;
+                member.prepare_by = Some(prepare_by);
                 member.failure = None;
             }
             Change::Except { host, exception } => work.except(host, *exception),
             Change::Overdue { host } => work.overdue(host, fleet),
+            Change::PrepareOverdue { host } => work.prepare_overdue(host, fleet),
             Change::Turn(turn) => {
                 work.turn(turn, now, wall);
                 turns.push(turn.clone());
@@ -92,15 +100,17 @@ impl Work<'_> {
 
     fn grant(&mut self, grant: &Grant, now: FleetTime) {
         let generation = self.next();
-        let policy = match (grant.lane, &self.rollout) {
-            (Lane::Rollout(_), Some(rollout)) => &rollout.policy,
-            (Lane::Rollout(_) | Lane::Standing, _) => &self.definition.policy,
+        let policy = self.policy(grant.lane);
+        let terms = Terms {
+            start_within: policy.start_within,
+            apply_deadline: policy.apply_deadline,
+            health_window: policy.health_window,
         };
         let deadline = now.plus(policy.start_within).plus(policy.apply_deadline);
         let Some(member) = self.member(&grant.host) else { return };
         member.told = Some(Told {
             generation,
-            activate: true,
+            terms: Some(terms),
             release: grant.release,
             way_back: grant.way_back,
         });
@@ -113,6 +123,31 @@ impl Work<'_> {
         {
             rolling.granted += 1;
         }
+    }
+
+    /// Pinned by the rollout, or the environment's own.
+    fn policy(&self, lane: Lane) -> Policy {
+        match (lane, &self.rollout) {
+            (Lane::Rollout(_), Some(rollout)) => rollout.policy.clone(),
+            (Lane::Rollout(_) | Lane::Standing, _) => self.definition.policy.clone(),
+        }
+    }
+
+    /// A host that cannot finish preparing (a full disk, a release that it does not take) holds nobody
+    /// up. One that is not there is asked again when it is.
+    fn prepare_overdue(&mut self, host: &HostId, fleet: &Fleet) {
+        let seen = fleet.get(host).is_some_and(Entry::is_seen);
+        let mut rollout = self.rollout.take();
+        if let Some(member) = self.member(host) {
+            member.prepare_by = None;
+            if seen {
+                let what = "the host did not get ready in time";
+                fold::prepare_failed(member, rollout.as_mut(), Some(failure(Code::ApplyDeadline, what)));
+            } else {
+                member.step = Step::Waiting;
+            }
+        }
+        self.rollout = rollout;
     }
 
     fn except(&mut self, host: &HostId, exception: Exception) {
@@ -129,7 +164,9 @@ impl Work<'_> {
         if let Some(member) = self.member(host) {
             match rollout.as_mut() {
                 // A host that is lost on the way back holds nobody up: it is named.
-                Some(rollout) if member.step == Step::TakingBack && lost => {
+                Some(rollout)
+                    if member.step == Step::TakingBack && lost && member.lane == Lane::Rollout(rollout.id) =>
+                {
                     member.grant = None;
                     outcome::except(member, rollout, Exception::LostAfterSettling);
                 }
@@ -139,14 +176,7 @@ impl Work<'_> {
                     } else {
                         (Code::ApplyDeadline, "the activation has missed its deadline")
                     };
-                    let failure = Failure {
-                        code,
-                        phase: Phase::Failed,
-                        package: None,
-                        message: message.to_owned(),
-                        log_tail: String::new(),
-                    };
-                    outcome::end_failed(member, rollout.as_mut(), Some(failure));
+                    outcome::end_failed(member, rollout.as_mut(), Some(failure(code, message)));
                 }
             }
         }
@@ -162,8 +192,9 @@ impl Work<'_> {
                 }
             }
             Turn::NextBatch => {
+                let proved = is_proved(self.environment, rollout);
                 if let Stage::Rolling(rolling) = &mut rollout.stage {
-                    rolling.batch += 1;
+                    rolling.batch += u32::from(proved || rolling.batch > 1);
                     rolling.granted = 0;
                 }
             }
@@ -203,6 +234,25 @@ impl Work<'_> {
     }
 }
 
+/// Whether a host of the current wave runs the target. A first batch whose grants were void, or whose hosts
+/// were down before, has shown nothing: the next one is the first still.
+fn is_proved(environment: &Environment, rollout: &Rollout) -> bool {
+    let zone = rollout.current_wave().checked_sub(1).and_then(|zone| rollout.zones.get(zone as usize));
+    let updated = [Wellness::Well, Wellness::Unknown, Wellness::Lost].map(Class::Updated);
+    zone.is_none_or(|zone| updated.iter().any(|class| environment.index().count(zone, *class) > 0))
+}
+
+/// How long a host may take to fetch, lay out and check: three times what it may take to activate, since
+/// it disturbs nobody. Beyond it the rollout goes on without the host.
+fn prepare_time(policy: &Policy) -> Duration {
+    policy.apply_deadline.saturating_mul(3)
+}
+
+fn failure(code: Code, message: &str) -> Failure {
+    let (message, log_tail) = (message.to_owned(), String::new());
+    Failure { code, phase: Phase::Failed, package: None, message, log_tail }
+}
+
 /// From now on hosts go back; the budget is reckoned from the hosts in service at this moment.
 pub fn begin_rollback(rollout: &mut Rollout, environment: &Environment) {
     rollout.stage = Stage::RollingBack;
@@ -218,6 +268,10 @@ pub fn mark_bad(definition: &mut Definition, rollout: &Rollout) {
         Direction::Back { .. } => rollout.way_back,
     };
     definition.bad.retain(|other| *other != bad);
+    // Offered again by force over itself: what runs everywhere is not bad for that.
+    if rollout.target == rollout.way_back {
+        return;
+    }
     definition.bad.push(bad);
     let over = definition.bad.len().saturating_sub(BAD_MAX);
     definition.bad.drain(..over);

@@ -58,6 +58,10 @@ pub enum Change {
         host: HostId,
         exception: Exception,
     },
+    /// The host should have prepared by now.
+    PrepareOverdue {
+        host: HostId,
+    },
     /// The host's grant passed its deadline.
     Overdue {
         host: HostId,
@@ -109,11 +113,15 @@ pub fn plan(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: F
     let mut plan = Plan::default();
     let overdue = environment.index().overdue(now).take(CLOSED_PER_PLAN);
     plan.changes.extend(overdue.map(|host| Change::Overdue { host: host.clone() }));
+    let unprepared = environment.index().unprepared(now).take(CLOSED_PER_PLAN - plan.changes.len());
+    plan.changes.extend(unprepared.map(|host| Change::PrepareOverdue { host: host.clone() }));
     if !plan.does_nothing() {
         return plan;
     }
     if gates.regressed {
         plan.waiting.push(WaitingOn::Regressed);
+        let index = environment.index();
+        plan.wake_at = [index.next_deadline(), index.next_prepare_by()].into_iter().flatten().min();
         return plan;
     }
     if let Some(rollout) = &environment.rollout {
@@ -122,7 +130,8 @@ pub fn plan(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: F
     if plan.does_nothing() {
         lane::standing(environment, &mut plan);
     }
-    let deadlines = [plan.wake_at, environment.index().next_deadline()];
+    let index = environment.index();
+    let deadlines = [plan.wake_at, index.next_deadline(), index.next_prepare_by()];
     plan.wake_at = deadlines.into_iter().flatten().min();
     plan
 }
@@ -227,10 +236,25 @@ fn bake(
         plan.waiting.push(waiting);
     }
     // What is still being prepared ahead does not hold the bake's end.
-    if plan.waiting.is_empty() {
-        let last = wave + 1 >= rollout.waves();
-        plan.changes.push(Change::Turn(if last { Turn::Succeed } else { Turn::NextWave }));
+    if !plan.waiting.is_empty() {
+        return;
     }
+    if wave + 1 < rollout.waves() {
+        plan.changes.push(Change::Turn(Turn::NextWave));
+        return;
+    }
+    forward::leave_out_the_rest(environment, plan);
+    if plan.changes.iter().any(|change| matches!(change, Change::Except { .. })) {
+        return;
+    }
+    // A release that no host has ever run must not become the baked one.
+    let nobody = updated(environment) == 0 && !rollout.target.is_empty();
+    let exceptions = rollout.exceptions;
+    plan.changes.push(Change::Turn(if nobody {
+        Turn::Halt(Cause::LostBudget { exceptions, allowed: rollout.exceptions_allowed() })
+    } else {
+        Turn::Succeed
+    }));
 }
 
 /// Updated hosts that are not known to be healthy: they hold every batch, bake and wave.

@@ -2,7 +2,7 @@
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 use hmac::{Hmac, KeyInit, Mac};
-use houston_common::assignment::{Assignment, Order, Stamp, Terms};
+use houston_common::assignment::{Assignment, Order, Stamp};
 use houston_common::id::{EnvironmentName, Epoch, Generation, HostId};
 use houston_common::report::EnvironmentReport;
 use sha2::Sha256;
@@ -21,17 +21,7 @@ impl State {
         let environment = self.environments.get(name)?;
         let member = &environment.member(host)?.member;
         let told = open(member)?;
-        let order = if told.activate {
-            let rollout = environment.rollout.as_ref();
-            let policy = rollout.map_or(&environment.definition.policy, |rollout| &rollout.policy);
-            Order::Activate(Terms {
-                start_within: policy.start_within,
-                apply_deadline: policy.apply_deadline,
-                health_window: policy.health_window,
-            })
-        } else {
-            Order::Prepare
-        };
+        let order = told.terms.map_or(Order::Prepare, Order::Activate);
         Some(Assignment {
             environment: name.clone(),
             stamp: self.stamp(host, name, told.generation),
@@ -90,5 +80,5 @@ impl State {
 /// What a host may still be told. A grant that has ended is no permission any more: who has not begun
 /// by then must not begin, however late it hears of it.
 fn open(member: &Member) -> Option<Told> {
-    member.told.filter(|told| !told.activate || member.grant.is_some())
+    member.told.filter(|told| !told.is_activate() || member.grant.is_some())
 }

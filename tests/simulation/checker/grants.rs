@@ -23,9 +23,14 @@ impl Checker {
             self.stored.told_max = self.stored.told_max.max(told.generation);
         }
         let closed = before.and_then(|member| member.grant).filter(|_| after.grant.is_none());
+        let was = before.map(|member| member.step);
+        // A grant to go back that was void leaves the host where it was, which is settled too.
+        let ended_well = matches!(
+            (was, after.step),
+            (Some(Step::Granted), Step::Settled) | (Some(Step::TakingBack), Step::TakenBack)
+        );
         if let Some(grant) = closed
-            && matches!(after.step, Step::Settled | Step::TakenBack)
-            && after.settled == Some(told.release)
+            && ended_well
             && told.generation == grant.generation
         {
             self.settled(after, grant.generation);
@@ -38,7 +43,7 @@ impl Checker {
         let place = (member.environment.clone(), member.host.clone());
         let taking_back = member.step == Step::TakingBack;
         let granted =
-            Granted { place, lane: member.lane, release: told.release, taking_back, begun: false };
+            Granted { place, lane: member.lane, release: told.release, taking_back, begun: false, took: None };
         if self.grants.insert(grant.generation, granted).is_some() {
             self.broken("E27 none twice", format!("{} is granted twice", grant.generation));
         }
@@ -58,19 +63,24 @@ impl Checker {
             (None, Some(definition)) => definition.policy.clone(),
             (None, None) => return,
         };
-        if !told.release.is_empty() {
-            self.floors_hold(member, &policy, rollout.as_ref(), grant.generation);
+        if !told.release.is_empty() && self.is_available(member, Generation(grant.generation.0 - 1)) {
+            let allowed = self.floors_hold(member, &policy, rollout.as_ref(), grant.generation);
+            self.grants.entry(grant.generation).and_modify(|granted| granted.took = Some(allowed));
         }
         if let Some(rollout) = rollout {
             self.granted_in(member, &rollout, grant.generation, grant.was_down);
         }
     }
 
-    /// Budgets in hosts, counted anew from every member's record and report.
-    fn floors_hold(&mut self, member: &Member, policy: &Policy, rollout: Option<&Rollout>, newest: Generation) {
-        if !self.is_available(member, Generation(newest.0 - 1)) {
-            return;
-        }
+    /// Budgets in hosts, counted anew from every member's record and report. How many of the fleet may be
+    /// away.
+    fn floors_hold(
+        &mut self,
+        member: &Member,
+        policy: &Policy,
+        rollout: Option<&Rollout>,
+        newest: Generation,
+    ) -> u32 {
         let rollback = rollout.is_some_and(|rollout| rollout.stage == Stage::RollingBack);
         let law = if rollback { "E16 rollback obeys floors" } else { "E1 budget at grant" };
         let all: Vec<&Member> = self.members_of(&member.environment).filter(|other| other.in_service()).collect();
@@ -100,9 +110,12 @@ impl Checker {
                 found = Some(format!("{} granted: {away} of {hosts} away in {place}, {allowed} allowed", member.host));
             }
         }
+        let (hosts, _) = away(None);
+        let allowed = budget(policy.fleet_floor, planned(None).unwrap_or(hosts).min(hosts));
         if let Some(detail) = found {
             self.broken(law, detail);
         }
+        allowed
     }
 
     fn granted_in(&mut self, member: &Member, rollout: &Rollout, newest: Generation, was_down: bool) {

@@ -43,7 +43,7 @@ impl Checker {
                 }
                 true
             }
-            (Stage::Rolling(before), Stage::Rolling(after)) => after.batch > before.batch,
+            (Stage::Rolling(before), Stage::Rolling(after)) => after.batch > before.batch || after.granted < before.granted,
             (Stage::Rolling(_), Stage::Succeeded) => {
                 self.broken("E5 bake", format!("{} succeeded without a bake", after.id));
                 true

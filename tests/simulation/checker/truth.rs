@@ -22,7 +22,7 @@ pub(super) struct Truth {
     /// Activations that ended well, with their time.
     settled: BTreeSet<(Place, Generation)>,
     /// When an activation began, and whether the host served then.
-    activating: BTreeMap<Place, bool>,
+    activating: BTreeMap<Place, (bool, Generation)>,
     ended_at: BTreeMap<Place, u64>,
     switched_at: BTreeMap<(Place, Generation), u64>,
     hooks: BTreeSet<(Place, Generation, ReleaseDigest, PackageName, HookPhase)>,
@@ -67,9 +67,8 @@ impl Checker {
     }
 
     fn began(&mut self, site: Site<'_>, place: &Place, stand: Stand) {
-        let serves = site.machine.serves(&place.0);
-        self.truth.activating.insert(place.clone(), serves);
         let Some(generation) = stand.stamp.map(|stamp| stamp.generation) else { return };
+        self.truth.activating.insert(place.clone(), (site.machine.serves(&place.0), generation));
         match self.grants.get_mut(&generation) {
             Some(granted) if granted.place == *place && !granted.begun => granted.begun = true,
             Some(granted) => {
@@ -81,29 +80,18 @@ impl Checker {
         self.budget_in_truth(place);
     }
 
-    /// Hosts that are away because they were told to be.
+    /// Hosts that serve no more because they were told to change: never more than may be away.
     fn budget_in_truth(&mut self, place: &Place) {
-        let Some(policy) = self.stored.definitions.get(&place.0).map(|definition| definition.policy.clone()) else { return };
-        let is_member = |host: &HostId| {
-            self.stored.members.get(&(place.0.clone(), host.clone())).is_some_and(Member::in_service)
-        };
-        let away = self
-            .truth
-            .activating
-            .iter()
-            .filter(|((environment, host), served)| **served && *environment == place.0 && is_member(host))
-            .count() as u32;
-        let in_service = self.members_of(&place.0).filter(|member| member.in_service()).count() as u32;
-        let relaxed = self.members_of(&place.0).any(|member| match member.lane {
-            Lane::Rollout(id) => self.stored.rollouts.get(&id).is_some_and(|rollout| {
-                rollout.policy.fleet_floor != policy.fleet_floor || rollout.destination().is_empty()
-            }),
-            Lane::Standing => false,
-        });
-        let allowed = in_service.saturating_sub(policy.fleet_floor.at_least_of(in_service));
-        // One host may always be on its way when hosts have left the service meanwhile.
-        if away > allowed.max(1) && !relaxed {
-            let detail = format!("{away} of {in_service} hosts of {} away because of us, {allowed} allowed", place.0);
+        let (mut away, mut allowed) = (0, 0);
+        for ((environment, host), (served, generation)) in &self.truth.activating {
+            let known = self.stored.members.contains_key(&(environment.clone(), host.clone()));
+            let took = self.grants.get(generation).and_then(|granted| granted.took);
+            if let Some(took) = took.filter(|_| *environment == place.0 && *served && known) {
+                (away, allowed) = (away + 1, took.max(allowed));
+            }
+        }
+        if away > allowed {
+            let detail = format!("{away} hosts of {} away because of us, {allowed} allowed", place.0);
             self.broken("E2 budget in truth", detail);
         }
     }
@@ -257,12 +245,17 @@ impl Checker {
 
     /// The agent has loaded: what it accepted before, it knows.
     pub(in crate::simulation) fn loaded(&mut self, place: &Place, stand: Stand, site: Site<'_>) {
+        // It may have died after its end was in the journal, and before anybody saw it.
+        if let (Phase::Settled, Some(stamp)) = (stand.phase, stand.stamp) {
+            self.truth.settled.insert((place.clone(), stamp.generation));
+        }
         if stand.floor < self.floor_of(place) {
             let detail = format!("{place:?}: {:?}, had accepted {:?}", stand.floor, self.floor_of(place));
             self.broken("A5 monotone acceptance", detail);
         }
-        if stand.is_activating {
-            self.truth.activating.entry(place.clone()).or_insert_with(|| site.machine.serves(&place.0));
+        if let (true, Some(stamp)) = (stand.is_activating, stand.stamp) {
+            let began = (site.machine.serves(&place.0), stamp.generation);
+            self.truth.activating.entry(place.clone()).or_insert(began);
         } else {
             self.truth.activating.remove(place);
         }

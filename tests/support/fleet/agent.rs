@@ -111,6 +111,11 @@ impl Agent {
         self.trace().iter().filter(|traced| traced.starts_with(line)).count()
     }
 
+    /// How often it has switched to a release, by its log.
+    pub fn switches(&self) -> usize {
+        self.log().matches("phase=Switching").count()
+    }
+
     /// Lets a hook of `web` in `prod` wait in its middle until it is let go.
     pub fn hold(&self, hook: &str) {
         fs::write(self.data("prod", "web").join(format!("hold-{hook}")), "").expect("written");

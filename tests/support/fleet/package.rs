@@ -41,7 +41,13 @@ impl Package {
     /// A good version of `web` with every hook that an activation calls.
     pub fn web(version: &str) -> Self {
         let hooks = ["drain", "stop", "start", "resume", "cleanup"].map(|phase| Hook::new(phase, ""));
-        Self { name: "web", version: version.to_owned(), is_broken: false, hooks: hooks.into(), port_offset: 0 }
+        Self {
+            name: "web",
+            version: version.to_owned(),
+            is_broken: false,
+            hooks: hooks.into(),
+            port_offset: 0,
+        }
     }
 
     pub fn broken(version: &str) -> Self {

@@ -135,7 +135,10 @@ impl State {
                 Outcome::Reverted { cause } | Outcome::Failed { cause } => Some(cause),
             },
         };
-        (self.phase(), failure.cloned())
+        // A host that is ready and says so under a grant says that the grant is void.
+        let is_about_to_begin = matches!(&self.at, At::Ready { prepared, is_void: false } if prepared.task.terms().is_some());
+        let phase = if is_about_to_begin { Phase::LayingOut } else { self.phase() };
+        (phase, failure.cloned())
     }
 }
 

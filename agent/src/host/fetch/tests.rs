@@ -104,14 +104,20 @@ fn a_file_that_was_stored_anew_starts_anew() {
     // The coordinator goes on at the offset that was asked for, or from the start.
     for offset in [30_000, 0] {
         let bench = Bench::new();
-        assert_eq!(bench.receive(&bench.need(&bytes), &chunks(&old, Encoding::Zstd, 0, 30_000)[..1]), Ok(true));
+        assert_eq!(
+            bench.receive(&bench.need(&bytes), &chunks(&old, Encoding::Zstd, 0, 30_000)[..1]),
+            Ok(true)
+        );
         let need = bench.need(&bytes);
         assert_eq!(need.stored_offset, 30_000);
         let goes_on = bench.receive(&need, &chunks(&new, Encoding::Identity, offset, 64 << 10));
         assert_eq!(goes_on, Ok(offset == 0));
         if offset > 0 {
             assert_eq!(bench.need(&bytes).stored_offset, 0, "the old part is of no use");
-            assert_eq!(bench.receive(&bench.need(&bytes), &chunks(&new, Encoding::Identity, 0, 64 << 10)), Ok(true));
+            assert_eq!(
+                bench.receive(&bench.need(&bytes), &chunks(&new, Encoding::Identity, 0, 64 << 10)),
+                Ok(true)
+            );
         }
         assert!(bench.blobs.has(&need.digest, need.length));
     }
@@ -137,7 +143,10 @@ fn pieces_that_do_not_fit_are_refused() {
     assert_eq!(code(vec![good[0].clone(), long]), Code::FileLength, "too long");
     let mut wrong = chunks(&noise(1001)[1..], Encoding::Identity, 0, 600);
     wrong[1].last = true;
-    bench.blobs.keep(&std::collections::BTreeSet::new(), &std::collections::BTreeSet::new()).expect("emptied");
+    bench
+        .blobs
+        .keep(&std::collections::BTreeSet::new(), &std::collections::BTreeSet::new())
+        .expect("emptied");
     assert_eq!(code(wrong), Code::FileDigest, "other contents");
     assert!(bench.blobs.parts().expect("parts").is_empty() && !bench.blobs.has(&need.digest, 1000));
 }
@@ -155,7 +164,8 @@ fn each_missing_file_is_needed_once() {
         });
         Manifest::from_entries(entries.collect()).expect("manifest")
     };
-    let manifests = [manifest(&[("a", b"one"), ("b", b"two"), ("c", b"one")]), manifest(&[("a", b"two"), ("z", b"3")])];
+    let manifests =
+        [manifest(&[("a", b"one"), ("b", b"two"), ("c", b"one")]), manifest(&[("a", b"two"), ("z", b"3")])];
     let here = FileDigest(Digest::of(b"3"));
     let needed: Vec<_> = missing(&manifests, |digest, _| *digest == here);
     let digests = [b"one", b"two"].map(|bytes| (FileDigest(Digest::of(bytes)), 3));

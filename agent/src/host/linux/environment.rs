@@ -86,11 +86,16 @@ impl LinuxEnvironment {
 
     /// A release as it lies on this host.
     fn deployment(&self, release: ReleaseDigest, content: &ReleaseContent) -> Result<Deployment, Refusal> {
-        let packages = content.version_set.packages.iter().map(|package| self.package(content, package).map(Arc::new));
+        let packages =
+            content.version_set.packages.iter().map(|package| self.package(content, package).map(Arc::new));
         Ok(Deployment { release, packages: packages.collect::<Result<_, _>>()? })
     }
 
-    fn package(&self, content: &ReleaseContent, package: &PackageVersion) -> Result<DeployedPackage, Refusal> {
+    fn package(
+        &self,
+        content: &ReleaseContent,
+        package: &PackageVersion,
+    ) -> Result<DeployedPackage, Refusal> {
         let trees = self.linux.state.trees();
         let tree = package.tree_for(&self.linux.platforms).ok_or_else(|| {
             let what = format!("package {} {} has no tree for this host", package.name, package.version);
@@ -140,8 +145,10 @@ impl LinuxEnvironment {
         let release = self.dir.compose(content, &linux.platforms)?;
         let deployment = self.deployment(release, content)?;
         self.check_needs(&deployment, content)?;
-        self.damaged.clear();
-        linux.drop_unneeded_blobs(&lock(&linux.keeps))?;
+        for tree in linux.trees_of(content)? {
+            self.damaged.remove(&tree);
+        }
+        linux.drop_unneeded_blobs(&lock(&linux.keeps), &self.damaged)?;
         Ok(deployment)
     }
 
@@ -179,9 +186,10 @@ impl LinuxEnvironment {
 }
 
 fn claims(environment: &EnvironmentName, deployment: &Deployment) -> BTreeSet<Claim> {
-    let services = deployment.packages.iter().flat_map(|package| {
-        package.file.services.iter().map(move |service| (&package.file.name, service))
-    });
+    let services = deployment
+        .packages
+        .iter()
+        .flat_map(|package| package.file.services.iter().map(move |service| (&package.file.name, service)));
     services
         .flat_map(|(package, service)| {
             let name = Claim::service(&key(environment, package, &service.name));
@@ -221,8 +229,10 @@ impl Host for LinuxEnvironment {
 
     fn lay_out(&mut self, release: &ReleaseContent) -> Result<Deployment, Refusal> {
         self.try_lay_out(release).inspect_err(|refusal| {
-            self.is_in_doubt |=
-                matches!(refusal.code, Code::FileMissing | Code::FileDigest | Code::FileLength | Code::TreeDiffers);
+            self.is_in_doubt |= matches!(
+                refusal.code,
+                Code::FileMissing | Code::FileDigest | Code::FileLength | Code::TreeDiffers
+            );
         })
     }
 
@@ -299,7 +309,7 @@ impl Host for LinuxEnvironment {
         if let Some(kept) = self.kept_claims(&releases(keep)) {
             linux.claims.keep(&self.name, &kept)?;
         }
-        linux.drop_unneeded_blobs(&keeps)
+        linux.drop_unneeded_blobs(&keeps, &self.damaged)
     }
 
     fn random(&mut self) -> u64 {

@@ -47,7 +47,12 @@ impl Bench {
     }
 
     /// Puts a package's contents where a fetch would, and returns a release of it alone.
-    fn release(&self, houston_toml: &str, files: &[(&str, &str)], settings: &[(&str, &str)]) -> ReleaseContent {
+    fn release(
+        &self,
+        houston_toml: &str,
+        files: &[(&str, &str)],
+        settings: &[(&str, &str)],
+    ) -> ReleaseContent {
         let files = files.iter().map(|(path, text)| (*path, FileMode::Executable, *text));
         let files = files.chain([("houston.toml", FileMode::Plain, houston_toml)]);
         let entries = files.map(|(path, mode, text)| {
@@ -116,12 +121,18 @@ fn a_release_is_laid_out_switched_to_measured_and_collected() {
     let mut host = bench.environment("prod");
     let release = web(&bench, "red");
     assert_eq!(host.fetch(&release, Duration::from_secs(1)), Ok(Fetch::Complete), "everything is here");
-    bench.linux.needs(&"prod".parse().expect("name"), Keep { contents: vec![release.clone()], ..Keep::default() });
+    bench
+        .linux
+        .needs(&"prod".parse().expect("name"), Keep { contents: vec![release.clone()], ..Keep::default() });
     let deployment = host.lay_out(&release).expect("laid out");
     assert_eq!(host.lay_out(&release), Ok(deployment.clone()), "twice");
     assert_eq!(deployment.packages[0].settings.values().collect::<Vec<_>>(), ["red"]);
     assert_eq!(bench.linux.blobs.dir().names().expect("names").len(), 0, "what is laid out needs no blobs");
-    assert_eq!(host.fetch(&release, Duration::from_secs(1)), Ok(Fetch::Complete), "it is taken from the tree");
+    assert_eq!(
+        host.fetch(&release, Duration::from_secs(1)),
+        Ok(Fetch::Complete),
+        "it is taken from the tree"
+    );
     assert_eq!(host.measure(), Ok(Deployment::nothing()));
     host.switch(Some(deployment.release)).expect("switched");
     assert_eq!(host.measure(), Ok(deployment.clone()));
@@ -158,6 +169,31 @@ fn a_damaged_tree_is_found_out_and_laid_out_anew() {
 }
 
 #[test]
+fn a_damaged_way_back_is_mended_beside_a_new_release() {
+    let bench = Bench::new();
+    let mut host = bench.environment("prod");
+    let old = web(&bench, "red");
+    let deployment = host.lay_out(&old).expect("laid out");
+    let files = [("serve", "#!/bin/sh\nexec sleep 7777.4\n"), ("begin", "#!/bin/sh\n")];
+    let new = bench.release(&WEB.replace("\"1\"", "\"2\""), &files, &[("COLOUR", "red")]);
+    let keep = Keep { contents: vec![new.clone(), old.clone()], ..Keep::default() };
+    bench.linux.needs(&"prod".parse().expect("name"), keep);
+    let tree = bench.linux.state.tree_path(&deployment.packages[0].tree);
+    std::fs::write(tree.join("serve"), SERVE.replace("7777", "6666")).expect("damage");
+    host.lay_out(&new).expect("it shares nothing with the damaged one");
+    assert_eq!(host.lay_out(&old).expect_err("damaged").code, Code::FileMissing);
+    assert_eq!(host.fetch(&new, Duration::from_secs(1)), Ok(Fetch::Complete));
+    let error = host.fetch(&old, Duration::from_secs(1)).expect_err("fetches");
+    assert_eq!(error.refusal.code, Code::Unreachable, "{error}");
+    // What was fetched for the one must outlast the layout of the other.
+    web(&bench, "red");
+    assert_eq!(host.fetch(&old, Duration::from_secs(1)), Ok(Fetch::Complete));
+    host.lay_out(&new).expect("laid out");
+    assert_eq!(host.lay_out(&old), Ok(deployment));
+    assert_eq!(bench.linux.blobs.dir().names().expect("names").len(), 0, "what is laid out needs no blobs");
+}
+
+#[test]
 fn hooks_and_services_run_with_their_settings_and_leave_their_output() {
     let bench = Bench::new();
     let mut host = bench.environment("prod");
@@ -170,7 +206,11 @@ fn hooks_and_services_run_with_their_settings_and_leave_their_output() {
     assert_eq!((error.code, &*error.log_tail), (Code::HookExit, "red at 127.0.0.1"), "{error}");
     let own = bench.temp.path().join("environments/prod");
     assert!(own.join("data/web/begun").is_file());
-    assert!(std::fs::read_to_string(own.join("logs/web.hook.start.log")).expect("log").contains("red at 127.0.0.1"));
+    assert!(
+        std::fs::read_to_string(own.join("logs/web.hook.start.log"))
+            .expect("log")
+            .contains("red at 127.0.0.1")
+    );
     let service = &package.file.services[0];
     let step = ServiceStep { release: deployment.release, package, service };
     let key = key(&"prod".parse().expect("name"), &package.file.name, &service.name);
@@ -186,7 +226,9 @@ fn hooks_and_services_run_with_their_settings_and_leave_their_output() {
 fn what_cannot_run_here_is_refused_before_anything_is_disturbed() {
     let bench = Bench::new();
     let (mut host, mut other) = (bench.environment("prod"), bench.environment("test"));
-    let code = |host: &mut LinuxEnvironment, release: &ReleaseContent| host.lay_out(release).expect_err("refused").code;
+    let code = |host: &mut LinuxEnvironment, release: &ReleaseContent| {
+        host.lay_out(release).expect_err("refused").code
+    };
     let without = ReleaseContent { settings: Arc::default(), ..web(&bench, "red") };
     assert_eq!(code(&mut host, &without), Code::SettingMissing);
     host.lay_out(&web(&bench, "red")).expect("laid out");
@@ -199,7 +241,8 @@ fn what_cannot_run_here_is_refused_before_anything_is_disturbed() {
     package.version = "2".parse().expect("version");
     lies.version_set = Arc::new(VersionSet { packages: vec![package.clone()] });
     assert_eq!(code(&mut host, &lies), Code::PackageValue);
-    package.trees = BTreeMap::from([("linux-riscv64".parse().expect("platform"), package.trees[&Platform::any()])]);
+    package.trees =
+        BTreeMap::from([("linux-riscv64".parse().expect("platform"), package.trees[&Platform::any()])]);
     lies.version_set = Arc::new(VersionSet { packages: vec![package] });
     assert_eq!(code(&mut host, &lies), Code::PlatformMissing);
     assert_eq!(host.fetch(&lies, Duration::ZERO).expect_err("refused").refusal.code, Code::PlatformMissing);
@@ -237,6 +280,7 @@ fn a_forgotten_environment_leaves_only_data_that_was_written() {
         assert_eq!(data.join("precious").exists(), writes);
         assert!(!own.join("journal").exists());
     }
+    bench.environment("stage").collect(&Keep::default()).expect("what is left hides nothing");
 }
 
 fn host_data(bench: &Bench, environment: &str) -> std::path::PathBuf {

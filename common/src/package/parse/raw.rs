@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
 #[derive(Debug, Deserialize)]
@@ -21,7 +22,7 @@ pub(super) struct File {
     #[serde(default)]
     pub settings: BTreeMap<Spanned<String>, Spanned<Setting>>,
     #[serde(default)]
-    pub secrets: BTreeMap<Spanned<String>, Secret>,
+    pub secrets: BTreeMap<Spanned<String>, Spanned<Secret>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -143,8 +144,44 @@ pub(super) struct Setting {
     pub default: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Secret {
-    pub file: Spanned<String>,
+/// Read by hand: what stands here by mistake is the secret itself, which serde would repeat.
+#[derive(Debug)]
+pub(super) enum Secret {
+    File(Spanned<String>),
+    Inline,
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Reference {
+            file: Spanned<String>,
+        }
+
+        struct ReferenceOrSecret;
+
+        impl<'de> Visitor<'de> for ReferenceOrSecret {
+            type Value = Secret;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the path of a file")
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Secret, E> {
+                Ok(Secret::Inline)
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Secret, E> {
+                Ok(Secret::Inline)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Secret, A::Error> {
+                let Reference { file } = Reference::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Secret::File(file))
+            }
+        }
+
+        deserializer.deserialize_any(ReferenceOrSecret)
+    }
 }

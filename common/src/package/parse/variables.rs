@@ -47,7 +47,7 @@ fn default_of(source: &Source<'_>, setting: Spanned<raw::Setting>) -> Result<Opt
 
 pub(super) fn secrets(
     source: &Source<'_>,
-    secrets: BTreeMap<Spanned<String>, raw::Secret>,
+    secrets: BTreeMap<Spanned<String>, Spanned<raw::Secret>>,
     settings: &[SettingNeed],
 ) -> Result<Vec<SecretNeed>, Refusal> {
     let mut needs = Vec::new();
@@ -56,20 +56,34 @@ pub(super) fn secrets(
         if settings.iter().any(|setting| setting.key == variable) {
             return Err(source.value(key.span(), format!("{variable} is a setting and a secret")));
         }
-        let file = secret.file.get_ref();
-        let inside = file.strip_prefix('/').unwrap_or_default();
-        let odd = inside.split('/').any(|component| matches!(component, "" | "." | ".."));
-        if odd || file.len() > HOST_PATH_BYTES_MAX || !file.chars().all(is_plain) {
-            let what = format!(
-                "a secret's file is an absolute path without \".\" and \"..\", not \"{}\"",
-                quoted(file)
-            );
-            return Err(source.value(secret.file.span(), what));
-        }
-        needs.push(SecretNeed { variable, file: secret.file.into_inner() });
+        needs.push(SecretNeed { variable, file: secret_file(source, secret)? });
         source.at_most(&needs, VARIABLES_MAX, "secrets", key.span())?;
     }
     Ok(needs)
+}
+
+/// Whatever is no path may be the secret itself, so it is not repeated.
+fn secret_file(source: &Source<'_>, secret: Spanned<raw::Secret>) -> Result<String, Refusal> {
+    let at = secret.span();
+    let next = "write { file = \"/path\" }, and put the secret into that file on each host";
+    let refuse = |at, what: String| Err(source.refuse(Code::PackageValue, at, what, next));
+    let raw::Secret::File(file) = secret.into_inner() else {
+        return refuse(at, "a secret is named by its file, never written here".to_owned());
+    };
+    let at = file.span();
+    let file = file.into_inner();
+    let Some(inside) = file.strip_prefix('/') else {
+        return refuse(at, "a secret's file is no absolute path".to_owned());
+    };
+    let odd = inside.split('/').any(|component| matches!(component, "" | "." | ".."));
+    if odd || file.len() > HOST_PATH_BYTES_MAX || !file.chars().all(is_plain) {
+        let what = format!(
+            "a secret's file is a path without \".\" and \"..\", of plain characters, not \"{}\"",
+            quoted(&file)
+        );
+        return refuse(at, what);
+    }
+    Ok(file)
 }
 
 /// A variable of the hooks' and services' environment that a package may name.

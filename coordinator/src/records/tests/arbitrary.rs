@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use houston_common::assignment::Terms;
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::digest::{Digest, SettingsDigest, TreeDigest, VersionSetDigest};
 use houston_common::error::Code;
@@ -156,7 +157,11 @@ fn member() -> impl Strategy<Value = Member> {
     let told = (any::<u64>(), any::<bool>(), release(), release()).prop_map(
         |(generation, activate, release, way_back)| Told {
             generation: Generation(generation),
-            activate,
+            terms: activate.then_some(Terms {
+                start_within: Duration::from_millis(generation % 1000),
+                apply_deadline: Duration::from_millis(generation % 100_000),
+                health_window: Duration::ZERO,
+            }),
             release,
             way_back,
         },
@@ -171,7 +176,7 @@ fn member() -> impl Strategy<Value = Member> {
     );
     let lane = prop_oneof![Just(Lane::Standing), rollout_id().prop_map(Lane::Rollout)];
     let named = (label(), label(), label(), rollout_id());
-    let flags = (any::<bool>(), any::<bool>(), any::<u32>(), of(rollout_id()));
+    let flags = (any::<bool>(), any::<bool>(), any::<u32>(), of(rollout_id()), of(fleet_time()));
     let rest = (of(release()), of(told), of(grant), lane, step(), of(failure()));
     (named, flags, rest).prop_map(|((environment, host, zone, joined), flags, rest)| Member {
         environment,
@@ -182,6 +187,7 @@ fn member() -> impl Strategy<Value = Member> {
         settled: rest.0,
         owes: flags.1,
         told: rest.1,
+        prepare_by: flags.4,
         grant: rest.2,
         lane: rest.3,
         step: rest.4,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use houston_common::assignment::Terms;
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::digest::{Digest, TreeDigest};
 use houston_common::error::Code;
@@ -73,9 +74,14 @@ fn definition() -> Definition {
 }
 
 fn members() -> Vec<Edit> {
-    let told = |activate| Told {
+    let terms = Terms {
+        start_within: Duration::from_secs(30),
+        apply_deadline: Duration::from_secs(600),
+        health_window: Duration::from_millis(1500),
+    };
+    let told = |activate: bool| Told {
         generation: Generation(41),
-        activate,
+        terms: activate.then_some(terms),
         release: release(),
         way_back: Release::empty(),
     };

@@ -4,7 +4,7 @@
 use houston_common::clock::FleetTime;
 use houston_common::id::{HostId, Zone};
 use houston_common::policy::Pacing;
-use houston_common::rollout::{Exception, WaitingOn};
+use houston_common::rollout::{Cause, Exception, WaitingOn};
 
 use super::floors::Floors;
 use super::{CLOSED_PER_PLAN, Change, GRANTS_PER_PLAN, Grant, PREPARES_PER_PLAN, Plan, Turn};
@@ -80,7 +80,7 @@ fn one_box(
         _ => {
             match choose_one_box(environment, rollout) {
                 Some(host) => plan.changes.push(Change::Turn(Turn::OneBox(host.clone()))),
-                None => without_one_box(environment, fleet, now, plan),
+                None => without_one_box(environment, rollout, fleet, now, plan),
             }
             return;
         }
@@ -122,19 +122,28 @@ fn choose_one_box<'a>(environment: &'a Environment, rollout: &Rollout) -> Option
 }
 
 /// No host can be the one box now: everything is done already, or nobody can be reached.
-fn without_one_box(environment: &Environment, fleet: &Fleet, now: FleetTime, plan: &mut Plan) {
+fn without_one_box(
+    environment: &Environment,
+    rollout: &Rollout,
+    fleet: &Fleet,
+    now: FleetTime,
+    plan: &mut Plan,
+) {
     let index = environment.index();
     if let Some(waiting) = open_grants(environment, now).or_else(|| unknown_health(environment)) {
         plan.waiting.push(waiting);
     } else if let Some(waiting) = out_of_reach(environment, None, fleet, now) {
         plan.waiting.push(waiting);
-    } else if index.count_all(Class::Updated(Wellness::Well)) > 0 || index.count_all(Class::Ended) > 0 {
+    } else if index.count_all(Class::Updated(Wellness::Well)) > 0 {
         plan.changes.push(Change::Turn(Turn::Bake));
+    } else if index.count_all(Class::Ended) > 0 {
+        // Every host was left out: a release that no host has ever run must not become the baked one.
+        let (exceptions, allowed) = (rollout.exceptions, rollout.exceptions_allowed());
+        plan.changes.push(Change::Turn(Turn::Halt(Cause::LostBudget { exceptions, allowed })));
     } else if let Some(host) = index.all(Class::Held).next() {
         let reason = format!("every host that is left is held, {host} among them");
         plan.waiting.push(WaitingOn::Held { reason });
     } else {
-        // A release that no host has ever run must not become the baked one.
         plan.waiting.push(WaitingOn::NothingToRun);
     }
 }
@@ -154,7 +163,9 @@ fn zone_wave(
     let open = open_grants(environment, now);
     let health = unknown_health(environment);
     let size = batch_size(environment, rollout, zone);
-    let fresh = rolling.granted == 0 || (open.is_some() && rolling.granted < size);
+    // Hosts in the middle of an earlier change may be in any zone: one zone at a time waits for them.
+    let earlier = index.count_all(Class::Finishing) > 0;
+    let fresh = !earlier && (rolling.granted == 0 || (open.is_some() && rolling.granted < size));
     let ready = |reach| index.hosts(zone, Class::Ready(reach));
     let some_ready = ready(Reach::Down).chain(ready(Reach::Up)).next().is_some();
     if some_ready && health.is_none() && open.is_none() && rolling.granted > 0 {
@@ -203,7 +214,7 @@ fn grant(environment: &Environment, rollout: &Rollout, zone: &Zone, hosts: Vec<H
             return;
         }
         plan.grants.push(Grant {
-            was_down: live.member.in_service() && !live.counts_available(),
+            was_down: live.is_unhealthy(),
             host,
             lane: Lane::Rollout(rollout.id),
             release: rollout.target,
@@ -270,6 +281,22 @@ fn end_wave(environment: &Environment, zone: &Zone, plan: &mut Plan) {
     }
     if !plan.changes.iter().any(|change| matches!(change, Change::Except { .. })) {
         plan.changes.push(Change::Turn(Turn::Bake));
+    }
+}
+
+/// Before the end: hosts that were passed by (a disk that was replaced after its zone's wave, say) are
+/// named; the standing lane takes care of them.
+pub(super) fn leave_out_the_rest(environment: &Environment, plan: &mut Plan) {
+    let index = environment.index();
+    let passed_by = Reach::ALL
+        .into_iter()
+        .flat_map(|reach| [Class::Unprepared(reach), Class::Preparing(reach), Class::Ready(reach)])
+        .flat_map(|class| index.all(class))
+        .map(|host| (host, Exception::LostAfterSettling));
+    let held = index.all(Class::Held).map(|host| (host, Exception::Held));
+    for (host, exception) in passed_by.chain(held).take(CLOSED_PER_PLAN) {
+        plan.changes.retain(|change| !matches!(change, Change::Prepare { host: prepared, .. } if prepared == host));
+        plan.changes.push(Change::Except { host: host.clone(), exception });
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn standing(environment: &Environment, plan: &mut Plan) {
             lane: Lane::Standing,
             release: baked,
             way_back: way_back(&live.member),
-            was_down: live.member.in_service() && !live.counts_available(),
+            was_down: live.is_unhealthy(),
             taking_back: false,
         });
     }

@@ -5,5 +5,6 @@ mod host;
 mod laws;
 mod planted;
 mod properties;
+mod regressions;
 mod scenarios;
 mod world;

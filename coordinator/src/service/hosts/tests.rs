@@ -10,6 +10,12 @@ use super::{drain, edit, get, list, release, remove, resolve, revoke};
 use crate::environment::member::{Grant, Lane, Step, Told};
 use crate::state::Edit;
 
+const TERMS: Option<houston_common::assignment::Terms> = Some(houston_common::assignment::Terms {
+    start_within: std::time::Duration::from_secs(30),
+    apply_deadline: std::time::Duration::from_secs(600),
+    health_window: std::time::Duration::from_secs(30),
+});
+
 fn change(host: &str) -> HostChange {
     HostChange { host: name(host), reason: "because".to_owned() }
 }
@@ -31,7 +37,7 @@ fn grant(world: &mut World, host: &str, reverting: bool) {
         member.lane = Lane::Rollout(id);
         member.step = Step::Granted;
         member.told =
-            Some(Told { generation: Generation(9), activate: true, release: target, way_back: target });
+            Some(Told { generation: Generation(9), terms: TERMS, release: target, way_back: target });
         member.grant = Some(Grant {
             generation: Generation(9),
             was_down: false,

@@ -93,7 +93,11 @@ impl Control<'_> {
         }
         let mut definition = self.environment.definition.clone();
         // What it would have taken back is nobody's now, until somebody else takes it over.
-        let left = self.rollout.inherits.iter().copied().chain([self.rollout.id]);
+        let of = match self.rollout.direction {
+            Direction::Back { of } => Some(of),
+            Direction::Forward => None,
+        };
+        let left = self.rollout.inherits.iter().copied().chain([self.rollout.id]).chain(of);
         remember(&mut definition.unresolved, left);
         let aborted =
             Rollout { stage: Stage::Aborted, ended_at: Some(wall), paused: None, ..self.rollout.clone() };
@@ -142,6 +146,9 @@ impl Control<'_> {
         let cause = Cause::Operator { name: self.caller.name.to_string(), reason: self.reason.to_owned() };
         let back = Rollout { cause: Some(cause), ..back };
         mark_bad(&mut definition, &back);
+        // From this moment: hosts that join, and the way back of whatever supersedes this, must not be
+        // what is being taken away.
+        definition.baked = back.target;
         let edits = vec![raised(self.state), Edit::Environment(definition), Edit::Rollout(back)];
         let decided = self.changed("rollout.roll_back", &format!("rolling back by rollout {id}"), edits);
         Decided { reply: id, ..decided }

@@ -130,7 +130,8 @@ pub(super) fn taking_back(
         planned: scope.planned(),
         hosts: scope.hosts,
         started_at: wall,
-        ..created(state, definition, of.way_back, definition.policy.clone(), caller, reason)
+        // As carefully as it went forward: what was allowed an outage then is allowed it now.
+        ..created(state, definition, of.way_back, of.policy.clone(), caller, reason)
     }
 }
 

@@ -97,7 +97,11 @@ fn waves(state: &State, after: &Environment, rollout: &Rollout, now: FleetTime) 
     let first = planner::plan(after, &state.fleet, &gates(state), now).changes.into_iter();
     let one_box = first.filter_map(|change| match change {
         Change::Turn(Turn::OneBox(host)) => Some(host),
-        Change::Turn(_) | Change::Prepare { .. } | Change::Except { .. } | Change::Overdue { .. } => None,
+        Change::Turn(_)
+        | Change::Prepare { .. }
+        | Change::PrepareOverdue { .. }
+        | Change::Except { .. }
+        | Change::Overdue { .. } => None,
     });
     let one_box = PlannedWave {
         wave: Wave::OneBox,

@@ -124,7 +124,11 @@ fn every_step_is_a_state_of_the_host() {
     let id = world.start(&to("v2")).expect("started");
     let told = Told {
         generation: Generation(5),
-        activate: true,
+        terms: Some(houston_common::assignment::Terms {
+            start_within: Duration::from_secs(30),
+            apply_deadline: Duration::from_secs(600),
+            health_window: Duration::from_secs(30),
+        }),
         release: world.release("v2"),
         way_back: world.release("v1"),
     };

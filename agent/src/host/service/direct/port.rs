@@ -28,7 +28,8 @@ fn listener(table: &str, address: IpAddr, port: u16) -> Option<String> {
     table.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         let (local, local_port) = fields.get(1)?.rsplit_once(':')?;
-        let is_ours = local_port == wanted && *fields.get(3)? == LISTEN && covers(local_address(local)?, address);
+        let is_ours =
+            local_port == wanted && *fields.get(3)? == LISTEN && covers(local_address(local)?, address);
         is_ours.then(|| fields.get(9).map(|i| (*i).to_owned()))?
     })
 }
@@ -86,7 +87,10 @@ mod tests {
         let written = |address: Ipv4Addr| format!("{:08X}", u32::from_ne_bytes(address.octets()));
         assert_eq!(local_address(&written(Ipv4Addr::new(127, 0, 0, 2))), Some([127, 0, 0, 2].into()));
         let mapped = Ipv4Addr::new(127, 0, 0, 2).to_ipv6_mapped().octets();
-        let text: String = mapped.chunks(4).map(|word| format!("{:08X}", u32::from_ne_bytes(word.try_into().unwrap()))).collect();
+        let text: String = mapped
+            .chunks(4)
+            .map(|word| format!("{:08X}", u32::from_ne_bytes(word.try_into().unwrap())))
+            .collect();
         assert!(covers(local_address(&text).unwrap(), [127, 0, 0, 2].into()), "a mapped address");
         assert_eq!(local_address(&"0".repeat(32)), Some(Ipv6Addr::UNSPECIFIED.into()));
         assert_eq!(local_address("xyz"), None);

@@ -21,8 +21,23 @@ use crate::rollout::planner::{Change, GateValues, Grant, Plan, Turn};
 use crate::rollout::{Direction, Rollout, Stage};
 use crate::state::{Edit, State};
 
-/// What a floor depends on.
-type Numbers = (Counts, Policy);
+/// What a reason depends on: the change under way, and what floors are reckoned from.
+#[derive(Debug, Clone, PartialEq)]
+struct Ground {
+    rollout: Option<RolloutId>,
+    counts: Counts,
+    policy: Policy,
+}
+
+impl Ground {
+    fn of(environment: &Environment) -> Self {
+        Self {
+            rollout: environment.rollout.as_ref().map(|rollout| rollout.id),
+            counts: environment.index().total(),
+            policy: environment.definition.policy.clone(),
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Laws {
@@ -46,12 +61,12 @@ pub(super) struct Laws {
     given: BTreeSet<Generation>,
     generation: Generation,
     activations: BTreeMap<(RolloutId, HostId), Vec<Release>>,
-    /// What each member was told it waits for, and the numbers of that moment.
-    explained: BTreeMap<(EnvironmentName, HostId), (WaitingOn, Numbers)>,
+    /// What each member was told it waits for, and on what ground.
+    explained: BTreeMap<(EnvironmentName, HostId), (WaitingOn, Ground)>,
 }
 
 impl Laws {
-    fn broke(&mut self, law: &'static str, detail: impl Into<String>) {
+    pub(super) fn broke(&mut self, law: &'static str, detail: impl Into<String>) {
         self.broken.push((law, detail.into()));
     }
 
@@ -309,11 +324,16 @@ impl Laws {
             self.broke("scope", format!("{host} is detached, held or revoked"));
         }
         let key = (environment.name().clone(), host.clone());
-        let Some((before, numbers)) = self.explained.get(&key) else { return };
+        let Some((before, ground)) = self.explained.get(&key) else { return };
+        let now = Ground::of(environment);
+        // Another change, other reasons.
+        if ground.rollout != now.rollout {
+            return;
+        }
         let surprise = *before == WaitingOn::NothingToRun
             || matches!(before, WaitingOn::UpToDate | WaitingOn::WentBack { .. }) && !grant.taking_back
             || matches!(before, WaitingOn::Floor { .. })
-                && *numbers == (environment.index().total(), environment.definition.policy.clone())
+                && *ground == now
                 && !grant.taking_back;
         if surprise {
             let detail = format!("{host} was granted, and before: {before:?}");
@@ -419,7 +439,9 @@ impl Laws {
             let settled = report.is_some_and(|report| report.phase == Phase::Settled);
             let health = report.map(|report| report.health.clone());
             let well = matches!(health, Some(HealthReport::Healthy { .. })) && fresh && settled;
-            if well || member.grant.is_none() && member.step == Step::Ready {
+            // A grant that was void moved nobody.
+            let began = self.activations.contains_key(&(rollout.id, host.clone()));
+            if well || member.grant.is_none() && !began {
                 continue;
             }
             let detail = format!("{host} is {health:?}, and the rollout goes on");
@@ -480,13 +502,13 @@ impl Laws {
                 let stage = environment.rollout.as_ref().map(|rollout| &rollout.stage);
                 self.broke("E28", format!("nothing happens in {name} without a reason: {stage:?}"));
             }
-            let numbers = (environment.index().total(), environment.definition.policy.clone());
+            let ground = Ground::of(environment);
             for live in environment.members() {
                 let key = (name.clone(), live.member.host.clone());
                 match explain(environment, &state.fleet, gates, &live.member.host, now) {
                     Some(waiting) => {
                         self.makes_sense(environment, &live.member, &waiting);
-                        self.explained.insert(key, (waiting, numbers.clone()));
+                        self.explained.insert(key, (waiting, ground.clone()));
                     }
                     None => self.broke("E28", format!("{key:?} is not explained")),
                 }

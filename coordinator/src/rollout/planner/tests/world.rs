@@ -499,6 +499,13 @@ impl World {
         self.check_in(&host, position, reports);
     }
 
+    /// Everything that hosts have said arrives once more.
+    pub(super) fn say_again_all(&mut self) {
+        for index in 0..self.said.len() {
+            self.say_again(index);
+        }
+    }
+
     fn check_in(&mut self, host: &HostId, position: Position, reports: Vec<EnvironmentReport>) {
         match self.state.fleet.order_of(host, position) {
             Order::Old if self.planted != Some(Planted::LastWriterWins) => return,

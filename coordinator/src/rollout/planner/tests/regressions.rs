@@ -1,0 +1,191 @@
+//! What once went wrong, found by the properties or on the way to them, each by its name.
+
+use std::time::Duration;
+
+use houston_common::policy::{OnFailure, Policy, Share};
+use houston_common::release::Release;
+use houston_common::rollout::{Exception, WaitingOn};
+
+use super::host::Manner;
+use super::world::{PROD, SIDE, World, policy, release};
+use crate::environment::member::Step;
+use crate::rollout::Stage;
+
+fn nine() -> World {
+    World::serving(&[("a", 3), ("b", 3), ("c", 3)], policy())
+}
+
+/// The host heard of its grant after the deadline, and began.
+#[test]
+fn a_grant_that_has_ended_is_told_to_nobody() {
+    let mut world = nine();
+    world.edit_policy(|policy| policy.on_failure = OnFailure::Halt);
+    world.start(release(2), false).expect("started");
+    world.until("one is granted", |world| !world.granted().is_empty());
+    let host = world.granted().remove(0);
+    world.host(&host).cut_off = true;
+    world.until("its grant ends", |world| world.granted().is_empty());
+    world.host(&host).cut_off = false;
+    world.rounds(20);
+    assert_eq!(world.on(release(2)), Vec::<String>::new());
+}
+
+/// It was taken for done: the slot was given back, and the rollback ended without it.
+#[test]
+fn a_void_grant_of_the_way_back_is_asked_for_again() {
+    let mut world = nine();
+    let done = world.start(release(2), false).expect("started");
+    world.until_over();
+    world.manner("b2", release(1), Manner::VoidOnce);
+    world.take_back(done);
+    assert_eq!(world.until_over(), Stage::Succeeded);
+    assert_eq!(world.on(release(1)).len(), 9);
+}
+
+/// The planner granted it, the checker refused the plan, and the rollback halted.
+#[test]
+fn a_held_host_is_left_out_of_a_rollback_by_name() {
+    let mut world = nine();
+    world.start(release(2), false).expect("started");
+    world.until("three have it", |world| world.on(release(2)).len() == 3 && world.granted().is_empty());
+    let host = world.on(release(2)).remove(0);
+    world.edit_host(&host, |host| host.held = Some("somebody looks at it".to_owned()));
+    world.roll_back();
+    assert_eq!(world.until_over(), Stage::RolledBack);
+    assert_eq!(world.member(&host).step, Step::Excepted(Exception::Held));
+    assert_eq!(world.on(release(2)), [host.clone()]);
+    world.edit_host(&host, |host| host.held = None);
+    world.until("it has caught up", |world| world.on(release(1)).len() == 9);
+}
+
+/// It was taken for updated by what it had settled on once, and the rollout succeeded without it.
+#[test]
+fn what_a_host_runs_is_what_it_measures() {
+    let mut world = World::serving(&[("a", 1), ("b", 2)], policy());
+    world.start(release(3), false).expect("started");
+    world.rounds(4);
+    let one_box = world.on(release(3)).remove(0);
+    world.sick(&one_box, true);
+    world.round();
+    // The take-back is granted, and the host is silent past its deadline; then it ends well.
+    world.wait(Duration::from_secs(89));
+    world.round();
+    world.wait(Duration::from_secs(91));
+    world.until("the rollback is over", |world| world.active().is_none());
+    world.start(release(3), false).expect("started");
+    assert_eq!(world.until_over(), Stage::Succeeded);
+    world.rounds(20);
+    assert_eq!(world.on(release(3)).len(), 3);
+}
+
+/// Its grant ran out while it fetched what it was thought to have.
+#[test]
+fn a_disk_wiped_after_it_was_prepared_is_prepared_again() {
+    let mut world = nine();
+    world.start(release(2), false).expect("started");
+    world.until("b1 is ready", |world| world.member("b1").step == Step::Ready);
+    world.wipe("b1");
+    world.poll("b1");
+    assert_eq!(world.member("b1").step, Step::Preparing);
+    assert_eq!(world.until_over(), Stage::Succeeded);
+    assert_eq!((world.newest().failures, world.on(release(2)).len()), (0, 9));
+}
+
+/// It waited for a host to prepare that had been told nothing.
+#[test]
+fn a_disk_wiped_after_a_void_grant_is_prepared_again() {
+    let mut world = World::serving(&[("a", 1)], without_floor());
+    world.manner("a1", release(2), Manner::VoidOnce);
+    world.start(release(2), false).expect("started");
+    world.rounds(2);
+    world.pause();
+    world.round();
+    world.wipe("a1");
+    world.round();
+    world.resume();
+    assert_eq!(world.until_over(), Stage::Succeeded);
+}
+
+/// A budget of nothing, where nothing was in service, held everybody who came into service later.
+#[test]
+fn hosts_that_settle_on_a_superseded_first_release_can_still_move() {
+    let mut world = World::empty(&[("a", 3), ("b", 2)], without_floor());
+    world.rounds(1);
+    world.start(release(1), false).expect("started");
+    world.until("one is granted", |world| !world.granted().is_empty());
+    world.start(release(2), true).expect("superseding");
+    assert_eq!(world.until_over(), Stage::Succeeded);
+    assert_eq!(world.on(release(2)).len(), 5);
+}
+
+/// "Nothing to run" was the reason given, and then it was granted.
+#[test]
+fn a_new_host_waits_for_the_end_of_a_rollback() {
+    let mut world = nine();
+    world.join("d1", "d");
+    world.start(release(2), false).expect("started");
+    world.until("one has it", |world| world.on(release(2)).len() == 1 && world.granted().is_empty());
+    world.roll_back();
+    let id = world.newest().id;
+    assert_eq!(world.explain("d1"), WaitingOn::JoinedLater { rollout: id });
+    assert_eq!(world.until_over(), Stage::RolledBack);
+    world.until("it serves", |world| world.running("d1") == release(1));
+}
+
+/// The record of a member that its host had left came back as a member without a host.
+#[test]
+fn a_member_does_not_outlive_its_host() {
+    let mut world = nine().beside(&["a1"]);
+    world.edit_host("a1", |host| host.labels.clear());
+    world.wipe("a1");
+    world.round();
+    world.restart();
+    world.remove("a1");
+    world.restart();
+    assert!(world.environment(SIDE).members().next().is_none());
+}
+
+/// A release that no host has ever run must not become the baked one.
+#[test]
+fn a_rollout_without_a_host_left_waits_for_a_person() {
+    let mut world = World::serving(&[("a", 2)], policy());
+    world.start(release(2), false).expect("started");
+    world.remove("a1");
+    world.remove("a2");
+    world.rounds(30);
+    assert_eq!(world.waiting(), [WaitingOn::NothingToRun]);
+    assert_eq!(world.environment(PROD).definition.baked, release(1));
+    world.abort();
+    assert!(world.active().is_none());
+}
+
+/// One that was prepared by the second rollout, and runs the first's release, was not taken back.
+#[test]
+fn a_host_prepared_by_the_next_rollout_still_has_the_last_one_to_be_taken_back() {
+    let mut world = nine();
+    world.start(release(2), false).expect("started");
+    world.until("one has it", |world| world.on(release(2)).len() == 1 && world.granted().is_empty());
+    let host = world.on(release(2)).remove(0);
+    world.start(release(3), true).expect("superseding");
+    world.until("it is prepared", |world| world.member(&host).step == Step::Ready);
+    world.roll_back();
+    assert_eq!(world.until_over(), Stage::RolledBack);
+    assert_eq!(world.on(release(1)).len(), 9);
+}
+
+/// The lane forgot what it owed as soon as it had begun to prepare.
+#[test]
+fn an_aborted_rollouts_hosts_stay_and_the_others_catch_up() {
+    let mut world = nine();
+    world.start(release(2), false).expect("started");
+    world.until("one has it", |world| world.on(release(2)).len() == 1 && world.granted().is_empty());
+    world.abort();
+    world.wipe("c3");
+    world.rounds(20);
+    assert_eq!((world.on(release(2)).len(), world.on(release(1)).len()), (1, 8));
+    assert_eq!(world.on(Release::empty()), Vec::<String>::new());
+}
+
+fn without_floor() -> Policy {
+    Policy { fleet_floor: Share::Percent(0), ..policy() }
+}
