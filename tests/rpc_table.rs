@@ -67,7 +67,7 @@ async fn call(channel: Channel, method: &'static str) -> Option<Code> {
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.expect("ready");
     let request = tonic::Request::new(tokio_stream::once(()));
-    let path = tonic::codegen::http::uri::PathAndQuery::from_static(method);
+    let path = http::uri::PathAndQuery::from_static(method);
     let status = match grpc.streaming(request, path, tonic_prost::ProstCodec::<(), ()>::default()).await {
         Err(status) => status,
         Ok(mut response) => match response.get_mut().message().await {

@@ -4,7 +4,8 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use houston_tests::fleet::{Fleet, NO_BAKES, POLICY, Package, QUICK, until};
+use houston_tests::fleet::{Fleet, NO_BAKES, POLICY, Package, QUICK, signal, until};
+use nix::sys::signal::Signal;
 
 fn page(fleet: &Fleet, host: &str, port: u16) -> Option<String> {
     let mut stream = TcpStream::connect((fleet.agent_ref(host).address(), port)).ok()?;
@@ -85,4 +86,28 @@ fn a_fleet_from_its_first_release_to_its_end() {
         assert!(!agent.environment_dir("prod").join("current").exists(), "{}", agent.name());
     }
     serves(&fleet, fleet.port + 1, "Hello from version 7");
+}
+
+#[test]
+fn a_release_that_turns_bad_while_it_bakes_is_taken_back() {
+    let fleet = Fleet::start(&[("a", 2)], QUICK);
+    let first = fleet.push(&Package::web("1"));
+    // Once there is a certain file it does not start again, as a service that has lost its database.
+    let lost = "test ! -e \"$HOUSTON_DATA/lost\" || { echo no database >&2; exit 1; }";
+    let second = fleet.push(&Package { before_serving: lost, ..Package::web("2") });
+    fleet.environment("prod", "Hello", &format!("{POLICY}{NO_BAKES}"));
+    fleet.roll("prod", &first, 0);
+    fleet.environment("prod", "Hello", &format!("{POLICY}[policy.bake]\none_box = \"1h\"\n"));
+    fleet.begin_rollout("prod", &second);
+    until("it bakes", || (fleet.status("prod")["state"] == "baking").then_some(()));
+    let one_box = fleet.agents().find(|agent| agent.traced("serve 2") == 1).expect("the one box");
+    std::fs::write(one_box.data("prod", "web").join("lost"), "").expect("written");
+    signal(one_box.service_pid().expect("it runs"), Signal::SIGKILL);
+    let ended = fleet.end_of_rollout("prod");
+    assert_eq!(ended.code, 1, "{ended:?}");
+    let status = fleet.status("prod");
+    assert_eq!((status["state"].as_str(), status["failures"].as_u64()), (Some("rolled_back"), Some(1)));
+    serves(&fleet, fleet.port, "Hello from version 1");
+    let other = fleet.agents().find(|agent| agent.name() != one_box.name()).expect("another");
+    assert_eq!((other.traced("serve 1"), other.traced("serve 2")), (1, 0), "it was never touched");
 }

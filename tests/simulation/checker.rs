@@ -221,6 +221,9 @@ impl Checker {
             return;
         }
         self.heard.hosts.insert(host.clone(), (now, position));
+        // What a report leaves out is not known any more.
+        let named = |name: &EnvironmentName| report.environments.iter().any(|of| of.environment == *name);
+        self.heard.reports.retain(|(name, of), _| of != host || named(name));
         for report in &report.environments {
             let place = (report.environment.clone(), host.clone());
             if let (Some(stamp), Phase::Settled | Phase::Reverted | Phase::Failed) = (report.stamp, report.phase) {
@@ -317,7 +320,7 @@ impl Checker {
     fn has_ended(&self, member: &Member) -> bool {
         let report = self.heard.reports.get(&(member.environment.clone(), member.host.clone()));
         let said = report.and_then(|report| report.stamp).map(|stamp| stamp.generation);
-        let is_unheard = member.told.is_some_and(|told| told.activate && said != Some(told.generation));
+        let is_unheard = member.told.is_some_and(|told| told.is_activate() && said != Some(told.generation));
         let is_on_its_way = report.is_some_and(|report| {
             use Phase::{Proving, Reverting, Starting, Stopping, Switching};
             matches!(report.phase, Stopping | Switching | Starting | Proving | Reverting)

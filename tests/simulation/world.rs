@@ -527,7 +527,7 @@ impl World {
         let Some(value) = change.value() else { return self.note(|| format!("deleted {}", change.key())) };
         match houston_coordinator::records::decode(change.key(), value) {
             Ok(Edit::Member(member)) => self.note(|| {
-                let told = member.told.map(|told| (told.generation.0, told.activate));
+                let told = member.told.map(|told| (told.generation.0, told.is_activate()));
                 let grant = member.grant.map(|grant| grant.generation.0);
                 format!("= {} {}: {:?} {:?} told {told:?} grant {grant:?}", member.host, member.environment, member.lane, member.step)
             }),

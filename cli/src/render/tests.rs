@@ -165,7 +165,7 @@ fn the_end_has_an_exit_code() {
         "rollout 17 of prod succeeded on web-42, but not everywhere: 1 host left out\n  web-8-bbbbb: it was down before the change and still is\n"
     );
     // It has caught up since, so nobody is named.
-    let caught_up = RolloutView { exceptions: Vec::new(), updated: 5, ..view.clone() };
+    let caught_up = houston_common::view::RolloutView { exceptions: Vec::new(), updated: 5, ..view.clone() };
     let (text, exit) = ending(&caught_up).expect("partial");
     assert_eq!(exit, Exit::Partial);
     assert_eq!(text, "rollout 17 of prod succeeded on web-42, but not everywhere: 1 host left out\n");

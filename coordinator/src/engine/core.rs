@@ -1,20 +1,21 @@
 //! The writer without its thread: applies inputs one at a time by plain code, plans, checks, and
 //! commits what came of them in groups. Handed its time; the simulator drives it as the engine does.
 
+mod check_in;
+mod silence;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use houston_common::clock::{FleetTime, WallTime};
-use houston_common::digest::Digest;
 use houston_common::error::{Code, Refusal};
 use houston_common::id::{EnvironmentName, HostId};
-use houston_common::report::{EnvironmentReport, Report};
+use houston_common::report::EnvironmentReport;
 use houston_common::rollout::Cause;
 
 use crate::audit::Audit;
 use crate::environment::Environment;
-use crate::fleet::{Contact, Entry, FORGET_AFTER, Order};
 use crate::records;
 use crate::rollout::check::{self, Violation};
 use crate::rollout::fold::{self, Folded};
@@ -23,6 +24,8 @@ use crate::rollout::Stage;
 use crate::rollout::planner::{self, Change, GateValues, Plan, Turn};
 use crate::state::{Edit, Meta, State};
 use crate::store::{self, COMMIT_CHANGES_MAX, CommitError, Key, Store};
+
+pub use check_in::{revoked, unknown_host};
 
 /// The planner and the checker, as values, so that tests can put a broken one in their place.
 #[derive(Debug, Clone, Copy)]
@@ -230,169 +233,6 @@ impl Core {
         Ok(decided.reply)
     }
 
-    /// Takes a host's report in. `key` is the fingerprint of the key that it spoke with.
-    pub fn check_in(
-        &mut self,
-        host: &HostId,
-        key: &Digest,
-        report: &Report,
-        now: FleetTime,
-        wall: WallTime,
-    ) -> Result<(), Refusal> {
-        let Some(entry) = self.state.fleet.get(host) else { return Err(unknown_host(host)) };
-        if entry.host.revoked || entry.host.key != *key {
-            return Err(revoked(host));
-        }
-        let mut record = entry.host.clone();
-        let sequence = entry.contact.sequence;
-        match self.state.fleet.order_of(host, report.position) {
-            Order::Clone => return Err(self.hold_clone(host, now, wall)),
-            Order::Old => return Ok(()),
-            Order::NewStart => {
-                record.start = Some((report.position.start, report.position.nonce));
-                self.edit(Edit::Host(record), now);
-            }
-            Order::Next => debug_assert!(report.position.sequence > sequence),
-        }
-        let contact = Contact {
-            sequence: report.position.sequence,
-            agent_version: report.agent_version.clone(),
-            platforms: report.platforms.clone(),
-            facts: report.facts.clone(),
-            ..Contact::default()
-        };
-        if self.state.fleet.heard_of(host, now, contact) {
-            self.state.recount_host(host);
-            self.touch_host(host);
-        }
-        self.unreported(host, report);
-        for environment in &report.environments {
-            self.fold(host, environment, now, wall);
-        }
-        Ok(())
-    }
-
-    /// What a report leaves out is not known any more: no news is bad news.
-    fn unreported(&mut self, host: &HostId, report: &Report) {
-        let Some(entry) = self.state.fleet.get(host) else { return };
-        for name in entry.environments.clone() {
-            let named = report.environments.iter().any(|environment| environment.environment == name);
-            if let Some(environment) = self.state.environments.get_mut(&name)
-                && !named
-                && environment.clear_report(host, &self.state.fleet)
-            {
-                self.touched.insert(name);
-            }
-        }
-    }
-
-    fn fold(&mut self, host: &HostId, report: &EnvironmentReport, now: FleetTime, wall: WallTime) {
-        if let Some(stamp) = report.stamp
-            && stamp.store == self.state.meta.store
-            // Either alone proves it: a restored store has taken itself over under a higher epoch.
-            && (stamp.generation > self.state.meta.generation || stamp.epoch > self.state.epoch)
-        {
-            self.from_the_future(host, report, &stamp, now, wall);
-            return;
-        }
-        let name = &report.environment;
-        let Some(environment) = self.state.environments.get_mut(name) else { return };
-        let Some(before) = environment.member(host) else { return };
-        let place = (before.class(), before.counts_available(), before.report.is_none());
-        environment.set_report(host, report.clone(), &self.state.fleet);
-        let Some(live) = environment.member(host) else { return };
-        if place != (live.class(), live.counts_available(), false) {
-            self.touched.insert(name.clone());
-        }
-        let folded = (self.minds.fold)(&live.member, environment.rollout.as_ref(), report, now);
-        if let Some(rollout) = folded.rollout {
-            self.edit(Edit::Rollout(rollout), now);
-        }
-        if let Some(member) = folded.member {
-            self.edit(Edit::Member(member), now);
-        }
-    }
-
-    /// A host shows an assignment above everything that this store has given out.
-    fn from_the_future(
-        &mut self,
-        host: &HostId,
-        report: &EnvironmentReport,
-        stamp: &houston_common::assignment::Stamp,
-        now: FleetTime,
-        wall: WallTime,
-    ) {
-        if self.state.made(host, &report.environment, stamp) {
-            if !self.state.meta.regressed {
-                self.state.meta.regressed = true;
-                self.touched.extend(self.state.environments.keys().cloned());
-                let after = format!("{host} holds generation {}", stamp.generation);
-                self.audit(Note::own("store.regressed", &after), now, wall);
-            }
-        } else {
-            let reason = "it shows an assignment that this store never gave".to_owned();
-            self.hold(host, reason, now, wall);
-        }
-    }
-
-    fn hold_clone(&mut self, host: &HostId, now: FleetTime, wall: WallTime) -> Refusal {
-        self.hold(host, "two machines speak with its identity".to_owned(), now, wall);
-        Refusal::new(
-            Code::Clone,
-            format!("two machines speak as {host}"),
-            "enroll one of them anew, then `houston host release`",
-        )
-    }
-
-    fn hold(&mut self, host: &HostId, reason: String, now: FleetTime, wall: WallTime) {
-        let Some(entry) = self.state.fleet.get(host) else { return };
-        if entry.host.held.is_some() {
-            return;
-        }
-        let mut record = entry.host.clone();
-        record.held = Some(reason.clone());
-        self.edit(Edit::Host(record), now);
-        self.audit(Note::own(&format!("host.hold {host}"), &reason), now, wall);
-    }
-
-    /// What time alone does: silence is noticed, forgotten hosts go, waits end.
-    pub fn tick(&mut self, now: FleetTime, wall: WallTime) {
-        for host in self.state.fleet.newly_lost(now) {
-            self.state.recount_host(&host);
-            self.touch_host(&host);
-            let ephemeral = self.state.fleet.get(&host).is_some_and(|entry| entry.host.ephemeral);
-            if ephemeral {
-                self.forget.push_back((now.plus(FORGET_AFTER), host));
-            }
-        }
-        // No more than a commit holds; the rest is due at once again.
-        while !self.is_full()
-            && let Some((at, host)) = self.forget.front().cloned()
-            && at <= now
-        {
-            self.forget.pop_front();
-            let silent_since = now.0.saturating_sub(FORGET_AFTER.as_millis() as u64);
-            let still_silent = |entry: &Entry| {
-                entry.contact.lost && entry.contact.last_seen.is_none_or(|seen| seen.0 <= silent_since)
-            };
-            if self.state.fleet.get(&host).is_some_and(still_silent) {
-                self.forget_host(&host, now, wall);
-            }
-        }
-        let due: Vec<EnvironmentName> =
-            self.wakes.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()).collect();
-        self.touched.extend(due);
-    }
-
-    fn forget_host(&mut self, host: &HostId, now: FleetTime, wall: WallTime) {
-        let Some(entry) = self.state.fleet.get(host) else { return };
-        for environment in entry.environments.clone() {
-            self.edit(Edit::ForgetMember(environment, host.clone()), now);
-        }
-        self.edit(Edit::ForgetHost(host.clone()), now);
-        self.audit(Note::own(&format!("host.forget {host}"), "ephemeral and silent"), now, wall);
-    }
-
     /// When time alone changes something next.
     pub fn wake_at(&self) -> Option<FleetTime> {
         let forget = self.forget.front().map(|(at, _)| *at);
@@ -553,13 +393,4 @@ impl Note {
             after: after.to_owned(),
         }
     }
-}
-
-pub fn revoked(host: &HostId) -> Refusal {
-    let what = format!("the certificate of {host} is revoked");
-    Refusal::new(Code::Unauthenticated, what, "enroll the host again")
-}
-
-pub fn unknown_host(host: &HostId) -> Refusal {
-    Refusal::new(Code::HostUnknown, format!("no host \"{host}\""), "list them with `houston host list`")
 }

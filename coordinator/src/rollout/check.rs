@@ -193,7 +193,9 @@ fn rollout_grants(environment: &Environment, rollout: &Rollout, plan: &Plan) -> 
                 return broken("untouched", "a rollback touches a host that did not start the change");
             }
             let size = rollout.policy.rollback_batch.at_most_of(rollout.hosts);
-            if environment.index().total().moving + grants.len() as u32 > size {
+            // Joins that the standing lane had granted before are none of the rollback's.
+            let moving = [Class::Open, Class::Finishing].map(|class| environment.index().count_all(class));
+            if moving.into_iter().sum::<u32>() + grants.len() as u32 > size {
                 return broken("rollback-batch", format!("more than {size} hosts moving at once"));
             }
             Ok(())

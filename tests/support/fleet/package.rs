@@ -33,6 +33,8 @@ pub struct Package {
     /// It runs, and says that it is not well.
     pub is_broken: bool,
     pub hooks: Vec<Hook>,
+    /// Lines of shell before the service starts.
+    pub before_serving: &'static str,
     /// Added to the fleet's port, for packages that run beside each other.
     pub port_offset: u16,
 }
@@ -46,6 +48,7 @@ impl Package {
             version: version.to_owned(),
             is_broken: false,
             hooks: hooks.into(),
+            before_serving: "",
             port_offset: 0,
         }
     }
@@ -67,6 +70,7 @@ impl Package {
             fs::create_dir_all(directory.join(part)).expect("a directory");
         }
         let (name, version, port) = (self.name, &self.version, port + self.port_offset);
+        let before = self.before_serving;
         let mut file = format!("name = \"{name}\"\nversion = \"{version}\"\n");
         for Hook { phase, body, timeout, rerun } in &self.hooks {
             let _ = write!(
@@ -90,7 +94,7 @@ impl Package {
         fs::write(directory.join("houston.toml"), file).expect("written");
         let broken = if self.is_broken { " --broken" } else { "" };
         let serve = format!(
-            "#!/bin/sh\necho 'serve {version}' >> \"$HOUSTON_DATA/{TRACE}\"\n\
+            "#!/bin/sh\necho 'serve {version}' >> \"$HOUSTON_DATA/{TRACE}\"\n{before}\n\
              exec \"$DEMO_PROGRAM\" demo-service --listen \"$HOUSTON_ADDRESS:{port}\" --version {version} \
              --greeting \"$GREETING\" --drain-file \"$HOUSTON_DATA/drain\"{broken}\n"
         );

@@ -457,6 +457,8 @@ impl Laws {
 
     fn turn(&mut self, environment: &Environment, rollout: &Rollout, turn: &Turn) {
         match turn {
+            // A batch that has proved nothing goes by the same number again.
+            Turn::NextBatch => self.batches.retain(|(id, ..), _| *id != rollout.id),
             Turn::RollBack(_) => {
                 let back = rollout.goes_back() || matches!(rollout.direction, Direction::Back { .. });
                 if back || rollout.stage == Stage::Halted {

@@ -1,0 +1,48 @@
+//! What time alone does to hosts: silence is noticed, and ephemeral hosts are forgotten.
+
+use houston_common::clock::{FleetTime, WallTime};
+use houston_common::id::{EnvironmentName, HostId};
+
+use super::{Core, Note};
+use crate::fleet::{Entry, FORGET_AFTER};
+use crate::state::Edit;
+
+impl Core {
+    /// What time alone does: silence is noticed, forgotten hosts go, waits end.
+    pub fn tick(&mut self, now: FleetTime, wall: WallTime) {
+        for host in self.state.fleet.newly_lost(now) {
+            self.state.recount_host(&host);
+            self.touch_host(&host);
+            let ephemeral = self.state.fleet.get(&host).is_some_and(|entry| entry.host.ephemeral);
+            if ephemeral {
+                self.forget.push_back((now.plus(FORGET_AFTER), host));
+            }
+        }
+        // No more than a commit holds; the rest is due at once again.
+        while !self.is_full()
+            && let Some((at, host)) = self.forget.front().cloned()
+            && at <= now
+        {
+            self.forget.pop_front();
+            let silent_since = now.0.saturating_sub(FORGET_AFTER.as_millis() as u64);
+            let still_silent = |entry: &Entry| {
+                entry.contact.lost && entry.contact.last_seen.is_none_or(|seen| seen.0 <= silent_since)
+            };
+            if self.state.fleet.get(&host).is_some_and(still_silent) {
+                self.forget_host(&host, now, wall);
+            }
+        }
+        let due: Vec<EnvironmentName> =
+            self.wakes.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()).collect();
+        self.touched.extend(due);
+    }
+
+    fn forget_host(&mut self, host: &HostId, now: FleetTime, wall: WallTime) {
+        let Some(entry) = self.state.fleet.get(host) else { return };
+        for environment in entry.environments.clone() {
+            self.edit(Edit::ForgetMember(environment, host.clone()), now);
+        }
+        self.edit(Edit::ForgetHost(host.clone()), now);
+        self.audit(Note::own(&format!("host.forget {host}"), "ephemeral and silent"), now, wall);
+    }
+}
