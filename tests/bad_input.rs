@@ -2,10 +2,10 @@
 //! shown where; what has a test of its own beside the code is not shown here again.
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
 use houston_common::api::status::from_status;
 use houston_common::error::Refusal;
 use houston_tests::coordinator::Running;
+use http_body_util::{BodyExt as _, Full};
 use prost::Message;
 use tonic::transport::Channel;
 use tonic::{Code as Grpc, Status};

@@ -1,18 +1,18 @@
 //! One binary, a module for each kind of test.
 
-/// Every store behaves as every other; the one on disk survives kills and damage.
-mod store_conformance;
+/// What is refused, and how: docs/bad-input.md.
+mod bad_input;
 /// The coordinator's edge over real TLS: who gets in, what they get, and for how long.
 mod coordinator;
+/// The programs as processes on one machine, and what goes wrong there.
+mod end_to_end;
 /// Every error code has its line in docs/errors.md.
 mod errors_page;
 /// Who may call what: every call of the protocol, by every kind of caller.
 mod rpc_table;
 /// Coordinator and agents under one seeded scheduler, with faults and planted bugs.
 mod simulation;
-/// The programs as processes on one machine, and what goes wrong there.
-mod end_to_end;
-/// What is refused, and how: docs/bad-input.md.
-mod bad_input;
+/// Every store behaves as every other; the one on disk survives kills and damage.
+mod store_conformance;
 /// The rules that a compiler does not hold.
 mod tidy;

@@ -47,7 +47,8 @@ fn decides(text: &str) -> bool {
 
 #[test]
 fn code_is_formatted() {
-    let output = Command::new("cargo").args(["fmt", "--check"]).current_dir(root()).output().expect("cargo fmt");
+    let output =
+        Command::new("cargo").args(["fmt", "--check"]).current_dir(root()).output().expect("cargo fmt");
     assert!(output.status.success(), "run `cargo fmt`:\n{}", String::from_utf8_lossy(&output.stdout));
 }
 
@@ -147,8 +148,21 @@ fn the_code_map_stays_a_map() {
 #[test]
 fn licences_are_known_and_compatible() {
     let allowed = [
-        "MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "ISC", "BSD-2-Clause", "BSD-3-Clause", "0BSD",
-        "Zlib", "Unicode-3.0", "Unlicense", "CC0-1.0", "MIT-0", "CDLA-Permissive-2.0", "BSL-1.0", "OpenSSL",
+        "MIT",
+        "Apache-2.0",
+        "Apache-2.0 WITH LLVM-exception",
+        "ISC",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "0BSD",
+        "Zlib",
+        "Unicode-3.0",
+        "Unlicense",
+        "CC0-1.0",
+        "MIT-0",
+        "CDLA-Permissive-2.0",
+        "BSL-1.0",
+        "OpenSSL",
     ];
     let output = Command::new("cargo")
         .args(["metadata", "--format-version", "1", "--offline", "--locked"])

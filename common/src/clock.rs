@@ -119,7 +119,9 @@ mod tests {
 
     #[test]
     fn rough_durations_read_like_speech() {
-        for (s, text) in [(0, "0s"), (59, "59s"), (60, "1m"), (61, "1m 1s"), (3_900, "1h 5m"), (90_000, "1d 1h")] {
+        for (s, text) in
+            [(0, "0s"), (59, "59s"), (60, "1m"), (61, "1m 1s"), (3_900, "1h 5m"), (90_000, "1d 1h")]
+        {
             assert_eq!(Rough(Duration::from_secs(s)).to_string(), text);
         }
     }

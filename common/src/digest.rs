@@ -161,10 +161,7 @@ mod tests {
     #[test]
     fn text_form_round_trips_and_refuses_everything_else() {
         let digest = Digest::of(b"abc");
-        assert_eq!(
-            digest.to_string(),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(digest.to_string().parse(), Ok(digest));
         for bad in ["", "abc", &"g".repeat(64), &digest.to_string().to_uppercase()] {
             assert_eq!(bad.parse::<Digest>(), Err(InvalidDigest));

@@ -16,11 +16,11 @@ pub mod clock;
 pub mod policy;
 
 pub mod assignment;
-pub mod report;
+pub mod command;
 pub mod exchange;
+pub mod report;
 pub mod rollout;
 pub mod view;
-pub mod command;
 
 pub mod identity;
 pub mod tls;

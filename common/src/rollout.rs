@@ -167,19 +167,44 @@ pub enum Wave {
 pub enum WaitingOn {
     // Of a rollout and its wave.
     /// Hosts of the wave fetch and check; nothing is disturbed yet.
-    Prepare { ready: u32, of: u32 },
+    Prepare {
+        ready: u32,
+        of: u32,
+    },
     /// Granted hosts have not settled yet.
-    Batch { open: Vec<HostId>, more: u32, deadline_in: Duration },
+    Batch {
+        open: Vec<HostId>,
+        more: u32,
+        deadline_in: Duration,
+    },
     /// One more host would break a floor. `zone` absent: the fleet's floor.
-    Floor { zone: Option<Zone>, available: u32, floor: u32, unavailable: Vec<HostId> },
+    Floor {
+        zone: Option<Zone>,
+        available: u32,
+        floor: u32,
+        unavailable: Vec<HostId>,
+    },
     /// The wave must stand for some time more.
-    Bake { wave: Wave, remaining: Duration },
+    Bake {
+        wave: Wave,
+        remaining: Duration,
+    },
     /// Updated hosts must be healthy, and these are not known to be.
-    Health { hosts: Vec<HostId>, more: u32 },
+    Health {
+        hosts: Vec<HostId>,
+        more: u32,
+    },
     /// Every host that could move is in the middle of another environment's change.
-    OtherEnvironment { host: HostId, environment: EnvironmentName },
-    Paused { by: String },
-    Halted { cause: Cause },
+    OtherEnvironment {
+        host: HostId,
+        environment: EnvironmentName,
+    },
+    Paused {
+        by: String,
+    },
+    Halted {
+        cause: Cause,
+    },
     /// The store has gone back in time; nothing is granted until `adopt`.
     Regressed,
 
@@ -189,24 +214,43 @@ pub enum WaitingOn {
     /// Nothing is baked in the environment and no rollout is active.
     NothingToRun,
     /// Its wave has not begun.
-    Turn { wave: Wave, current: Wave },
+    Turn {
+        wave: Wave,
+        current: Wave,
+    },
     /// Its wave is on, hosts before it have not settled. 1 is next.
-    Queue { position: u32, batch: u32 },
+    Queue {
+        position: u32,
+        batch: u32,
+    },
     /// It was granted; silence until then counts as failure.
-    Granted { deadline_in: Duration },
+    Granted {
+        deadline_in: Duration,
+    },
     /// It has not been heard of for this long.
-    Silent { for_about: Duration },
+    Silent {
+        for_about: Duration,
+    },
     /// Nothing has been heard of it since the coordinator started.
     NotHeardYet,
-    Held { reason: String },
+    Held {
+        reason: String,
+    },
     /// The environment's selector no longer fits it: it keeps running what it runs.
     Detached,
     /// Left out of the active rollout; it catches up when that ends.
-    Excepted { exception: Exception, rollout: RolloutId },
+    Excepted {
+        exception: Exception,
+        rollout: RolloutId,
+    },
     /// It joined while a rollout was on, and gets the baked release first.
-    JoinedLater { rollout: RolloutId },
+    JoinedLater {
+        rollout: RolloutId,
+    },
     /// It failed in the rollout and went back by itself.
-    WentBack { rollout: RolloutId },
+    WentBack {
+        rollout: RolloutId,
+    },
 }
 
 impl WaitingOn {

@@ -99,7 +99,8 @@ impl Catalog {
 
     fn set_name(&self, digest: &VersionSetDigest) -> VersionSetName {
         let known = self.sets.get(digest).map(|set| set.name.clone());
-        let fallback = if *digest == VersionSet::empty().digest() { EMPTY_SET_NAME.to_owned() } else { digest.short() };
+        let fallback =
+            if *digest == VersionSet::empty().digest() { EMPTY_SET_NAME.to_owned() } else { digest.short() };
         known.or_else(|| fallback.parse().ok()).unwrap_or_else(|| unreachable!("a short digest is a name"))
     }
 }

@@ -295,7 +295,8 @@ fn listen(key: &str, text: Option<String>, default: SocketAddr) -> Result<Socket
 
 fn duration(key: &str, text: Option<String>, default: Duration) -> Result<Duration, Refusal> {
     let Some(text) = text else { return Ok(default) };
-    let duration = parse_duration(&text).map_err(|error| value(key, &format!("is refused: {error}"), ""))?;
+    let duration = parse_duration(&text)
+        .map_err(|error| value(key, &format!("is refused: {error}"), "write 5s, 5m or 5h"))?;
     if duration.is_zero() {
         return Err(value(key, "is 0", &format!("write at least 1ms, at most {}", Exact(DURATION_MAX))));
     }

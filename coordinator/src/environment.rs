@@ -68,6 +68,12 @@ impl Live {
         self.counted.available
     }
 
+    /// Whether moving it may take it away from the service. A host that says it is healthy, and may be
+    /// in the middle of an ended grant, counts as away for the floors, and costs what one that serves does.
+    pub fn may_serve(&self) -> bool {
+        self.counted.may_serve
+    }
+
     /// By its own measurement.
     pub fn runs(&self, release: &Release) -> bool {
         self.report.as_ref().is_some_and(|report| report.running == Some(release.digest()))
@@ -76,7 +82,10 @@ impl Live {
     /// In service, and known to be unwell: moving it costs nothing, and says little about the release.
     pub fn is_unhealthy(&self) -> bool {
         self.member.in_service()
-            && self.report.as_ref().is_some_and(|report| matches!(report.health, HealthReport::Unhealthy { .. }))
+            && self
+                .report
+                .as_ref()
+                .is_some_and(|report| matches!(report.health, HealthReport::Unhealthy { .. }))
     }
 
     pub fn class(&self) -> Option<Class> {

@@ -127,12 +127,8 @@ impl Fleet {
             entry.host = host;
         } else {
             self.heard.push_back((now, host.id.clone()));
-            let entry = Entry {
-                host,
-                contact: Contact::default(),
-                granted_in: None,
-                environments: BTreeSet::new(),
-            };
+            let entry =
+                Entry { host, contact: Contact::default(), granted_in: None, environments: BTreeSet::new() };
             self.hosts.insert(entry.host.id.clone(), entry);
         }
     }

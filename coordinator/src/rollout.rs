@@ -61,7 +61,9 @@ pub struct Rollout {
 pub enum Direction {
     Forward,
     /// Takes back a rollout that had succeeded, at the rollback's rate and without bakes.
-    Back { of: RolloutId },
+    Back {
+        of: RolloutId,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +87,9 @@ pub enum Stage {
     Halted,
     Succeeded,
     RolledBack,
-    Superseded { by: RolloutId },
+    Superseded {
+        by: RolloutId,
+    },
     Aborted,
 }
 

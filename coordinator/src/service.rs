@@ -39,7 +39,8 @@ impl Caller {
     fn change<T>(&self, edits: Vec<Edit>, change: Change<'_>, reply: T) -> Decided<T> {
         let Change { what, why, before, after } = change;
         let who = format!("operator/{}", self.name);
-        let note = Note { who, what, why: why.to_owned(), before: shortened(before), after: shortened(after) };
+        let note =
+            Note { who, what, why: why.to_owned(), before: shortened(before), after: shortened(after) };
         Decided { edits, note: Some(note), reply }
     }
 }
@@ -91,7 +92,8 @@ fn known_environments(state: &State) -> String {
 
 /// Another rollout is active: which one, whose, and how to go on.
 fn conflict(active: &Rollout) -> Refusal {
-    let reason = if active.reason.is_empty() { String::new() } else { format!(" ({})", quoted(&active.reason)) };
+    let reason =
+        if active.reason.is_empty() { String::new() } else { format!(" ({})", quoted(&active.reason)) };
     let started = houston_common::identity::Utc(active.started_at);
     Refusal::new(
         Code::Conflict,

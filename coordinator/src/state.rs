@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use houston_common::clock::FleetTime;
-use houston_common::id::{EnvironmentName, Epoch, Generation, HostId, PackageName, RolloutId, StoreId, Version};
+use houston_common::id::{
+    EnvironmentName, Epoch, Generation, HostId, PackageName, RolloutId, StoreId, Version,
+};
 use houston_common::release::Settings;
 
 use crate::access::{Access, Operator, Token};
@@ -313,7 +315,9 @@ impl State {
                         Member { detached: false, joined: member.joined.max(active), ..member }
                     }
                     Some(member) => member,
-                    None => Member::new(environment.name().clone(), host.id.clone(), host.zone.clone(), active),
+                    None => {
+                        Member::new(environment.name().clone(), host.id.clone(), host.zone.clone(), active)
+                    }
                 }
             })
             .collect()

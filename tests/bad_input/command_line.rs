@@ -109,7 +109,10 @@ async fn what_is_not_there_is_named_with_what_is() {
     desk.ok(&["environment", "apply", &prod]).await;
     assert_eq!(desk.run(&["environment", "apply", &empty]).await.code, 0);
     let tree = |number: usize| {
-        desk.file(&format!("web-{number}/houston.toml"), &format!("name = \"web\"\nversion = \"{number}\"\n"));
+        desk.file(
+            &format!("web-{number}/houston.toml"),
+            &format!("name = \"web\"\nversion = \"{number}\"\n"),
+        );
         desk.path(&format!("web-{number}")).to_string_lossy().into_owned()
     };
     for number in 1..=7 {
@@ -117,13 +120,19 @@ async fn what_is_not_there_is_named_with_what_is() {
         desk.ok(&["version-set", "create", &format!("v{number}"), &format!("web@{number}")]).await;
     }
     desk.file("web-7/houston.toml", "name = \"web\"\nversion = \"7\"\n# Other contents.\n");
-    let zone = desk.file("zone.toml", "name = \"prod\"\n[selector]\nrole = \"web\"\n[policy]\nzone_order = [\"b\"]\n");
+    let zone = desk
+        .file("zone.toml", "name = \"prod\"\n[selector]\nrole = \"web\"\n[policy]\nzone_order = [\"b\"]\n");
     let all = desk.file("all.toml", "name = \"all\"\n[selector]\n");
     let leave = desk.file("leave.toml", &format!("name = \"prod\"\n[selector]\nrole = \"db\"\n{POLICY}"));
     let bob = desk.path("bob").to_string_lossy().into_owned();
     desk.refused(&[
         // B5
-        (&["environment", "show", "prdo"], "E-ENV-UNKNOWN", 2, &["\"prdo\"", "did you mean \"prod\"?", "staging"]),
+        (
+            &["environment", "show", "prdo"],
+            "E-ENV-UNKNOWN",
+            2,
+            &["\"prdo\"", "did you mean \"prod\"?", "staging"],
+        ),
         (&["environment", "show", "zebra"], "E-ENV-UNKNOWN", 2, &["known: prod, staging"]),
         (&["rollout", "start", "prdo", "v1"], "E-ENV-UNKNOWN", 2, &["did you mean \"prod\"?"]),
         (&["explain", "prdo"], "E-ENV-UNKNOWN", 2, &["did you mean \"prod\"?"]),
@@ -146,7 +155,12 @@ async fn what_is_not_there_is_named_with_what_is() {
         (&["token", "revoke", "none"], "E-TOKEN-UNKNOWN", 2, &["none"]),
         (&["operator", "revoke", "nobody"], "E-OPERATOR-UNKNOWN", 2, &["nobody"]),
         (&["operator", "revoke", "ada"], "E-LAST-ADMIN", 3, &["ada"]),
-        (&["operator", "add", "ada", "--role", "viewer", "--directory", &bob], "E-OPERATOR-EXISTS", 4, &["ada"]),
+        (
+            &["operator", "add", "ada", "--role", "viewer", "--directory", &bob],
+            "E-OPERATOR-EXISTS",
+            4,
+            &["ada"],
+        ),
         (&["package", "push", &desk.path("web-7").to_string_lossy()], "E-PACKAGE-EXISTS", 4, &["web"]),
         (&["package", "remove", "web@1"], "E-PACKAGE-IN-USE", 4, &["v1"]),
         (&["version-set", "create", "v1", "web@2"], "E-VER-EXISTS", 4, &["v1"]),
@@ -191,14 +205,13 @@ async fn who_comes_second_is_told_of_the_first() {
             &["\"k-1\"", "rollout 1", "another key"],
         ),
         (&["environment", "apply", &narrow, "--yes"], "E-CONFLICT", 4, &["rollout 1"]),
-        (&["rollout", "resume", "prod"], "E-ROLLOUT-STATE", 4, &["rollout 1"]),
     ])
     .await;
     desk.ok(&["rollout", "abort", "prod"]).await;
     desk.refused(&[
-        (&["rollout", "abort", "prod"], "E-ROLLOUT-STATE", 4, &["aborted"]),
-        // An uninstall is meant, or it is not done.
-        (&["rollout", "start", "prod", "empty"], "E-UNINSTALL", 3, &["--force"]),
+        (&["rollout", "pause", "prod"], "E-ROLLOUT-STATE", 4, &["aborted"]),
+        // B9: nothing is baked, so there is nothing to uninstall.
+        (&["rollout", "start", "prod", "empty"], "E-NOOP", 0, &["prod", "--force"]),
     ])
     .await;
     // The newest rollout is still the first.
@@ -228,7 +241,8 @@ async fn the_way_to_the_coordinator_is_named_by_what_is_wrong_with_it() {
     });
     desk.context("enrollment", &ada, &coordinator.enrollment().to_string()).await;
     // B20: a certificate that ended; one of another authority; one without its authority.
-    let key = PrivateKey::read(&coordinator.directory.path().join("ca-key.pem")).expect("the authority's key");
+    let key =
+        PrivateKey::read(&coordinator.directory.path().join("ca-key.pem")).expect("the authority's key");
     let ca = Ca::load(&coordinator.ca, &key, SystemTime::now()).expect("the authority");
     let (other, _) = Ca::create(SystemTime::now()).expect("an authority");
     let own = PrivateKey::read(&ada.join("key.pem")).expect("a key");
@@ -237,7 +251,8 @@ async fn the_way_to_the_coordinator_is_named_by_what_is_wrong_with_it() {
         [("ended", &ca, SystemTime::now() - 2 * day), ("stranger", &other, SystemTime::now())]
     {
         let request = csr(&own).expect("a request");
-        let issued = authority.issue_operator(&request, &"ada".parse().expect("a name"), day, at).expect("issued");
+        let issued =
+            authority.issue_operator(&request, &"ada".parse().expect("a name"), day, at).expect("issued");
         let directory = desk.path(name);
         std::fs::create_dir(&directory).expect("made");
         std::fs::copy(ada.join("key.pem"), directory.join("key.pem")).expect("copied");
@@ -264,6 +279,9 @@ async fn the_way_to_the_coordinator_is_named_by_what_is_wrong_with_it() {
     assert!(emptied.code == 2 && emptied.err.starts_with("E-CREDENTIAL: "), "{emptied:?}");
     std::fs::remove_file(kept.join("key.pem")).expect("removed");
     let lost = desk.run(&["whoami"]).await;
-    assert!(lost.code == 2 && lost.err.starts_with("E-CREDENTIAL: ") && lost.err.contains("key.pem"), "{lost:?}");
+    assert!(
+        lost.code == 2 && lost.err.starts_with("E-CREDENTIAL: ") && lost.err.contains("key.pem"),
+        "{lost:?}"
+    );
     coordinator.stop().await;
 }

@@ -84,7 +84,11 @@ const COORDINATOR: &[Row] = &[
     ("names = [\"a\"]\nconnections_max = 18446744073709551616\n", "E-CFG-", "line 2"),
     ("names = [\"a\"]\nconnections_max = -1\n", "E-CFG-VALUE", "connections_max = -1"),
     ("names = [\"a\"]\nreserve_bytes = nan\n", "E-CFG-VALUE", "reserve_bytes = nan"),
-    ("names = [\"a\"]\nhold = \"2m\"\nlost_after = \"1m\"\n", "E-CFG-CONFLICT", "lost_after (1m) is not above hold (2m)"),
+    (
+        "names = [\"a\"]\nhold = \"2m\"\nlost_after = \"1m\"\n",
+        "E-CFG-CONFLICT",
+        "lost_after (1m) is not above hold (2m)",
+    ),
     ("names = [\"a b\"]\n", "E-CFG-VALUE", "names"),
     ("names = [\"a\"]\nagent_listen = \"localhost\"\n", "E-CFG-VALUE", "agent_listen"),
     ("names = [\"a\u{1b}[2J\"]\n", "E-CFG-", ""),
@@ -159,14 +163,21 @@ fn what_is_no_file_or_anybodys_is_not_read() {
     std::fs::write(at("open"), "").expect("written");
     std::fs::set_permissions(at("open"), std::fs::Permissions::from_mode(0o666)).expect("changed");
     std::os::unix::fs::symlink(at("nothing"), at("dangling")).expect("linked");
-    for read in [coordinator as Reader, agent, contexts, environment] {
-        for name in ["missing", "dangling", "binary", "huge", "."] {
-            // Nobody has to have contexts.
-            let code = if read == contexts as Reader && ["missing", "dangling"].contains(&name) {
-                "E-CONTEXT"
-            } else {
-                "E-CFG-FILE"
-            };
+    // Nobody has to have contexts.
+    let readers: [(Reader, &str); 4] = [
+        (coordinator, "E-CFG-FILE"),
+        (agent, "E-CFG-FILE"),
+        (environment, "E-CFG-FILE"),
+        (contexts, "E-CONTEXT"),
+    ];
+    for (read, without) in readers {
+        for (name, code) in [
+            ("missing", without),
+            ("dangling", without),
+            ("binary", "E-CFG-FILE"),
+            ("huge", "E-CFG-FILE"),
+            (".", "E-CFG-FILE"),
+        ] {
             let (exit, said) = refused(&mut read(&at(name)));
             assert!(exit == Some(2) && said.starts_with(&format!("{code}: ")), "{name}: {said}");
         }
@@ -243,8 +254,11 @@ fn a_state_directory_that_is_not_ours_is_left_as_it_is() {
     // A coordinator makes no store by being started where none is.
     let empty = tempfile::tempdir().expect("a directory");
     let toml = empty.path().join("coordinator.toml");
-    std::fs::write(&toml, "names = [\"localhost\"]\nagent_listen = \"127.0.0.1:0\"\nenrollment_listen = \"127.0.0.1:0\"\n")
-        .expect("written");
+    std::fs::write(
+        &toml,
+        "names = [\"localhost\"]\nagent_listen = \"127.0.0.1:0\"\nenrollment_listen = \"127.0.0.1:0\"\n",
+    )
+    .expect("written");
     let (exit, said) = refused(&mut coordinator(&toml));
     assert!(exit != Some(0) && said.starts_with("E-"), "{said}");
     assert!(!empty.path().join("store").exists() && !empty.path().join("ca.pem").exists(), "{said}");

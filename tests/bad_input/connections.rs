@@ -76,7 +76,10 @@ async fn noise_ends_its_own_connection_only() {
     for (what, bytes) in [
         ("HTTP/1.1 in TLS", REQUEST.to_vec()),
         ("zeros in TLS", vec![0; 10_000]),
-        ("a preface and a frame that is too long", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\x00\x00\x00\x00\x00\x00".to_vec()),
+        (
+            "a preface and a frame that is too long",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\x00\x00\x00\x00\x00\x00".to_vec(),
+        ),
     ] {
         let mut stream = tls(&coordinator, &[b"h2"]).await.expect("ada is known");
         let _ = stream.write_all(&bytes).await;
@@ -104,7 +107,8 @@ async fn a_host_has_so_many_connections_and_no_more() {
 }
 
 fn authority(coordinator: &Running) -> Ca {
-    let key = PrivateKey::read(&coordinator.directory.path().join("ca-key.pem")).expect("the authority's key");
+    let key =
+        PrivateKey::read(&coordinator.directory.path().join("ca-key.pem")).expect("the authority's key");
     Ca::load(&coordinator.ca, &key, SystemTime::now()).expect("the authority")
 }
 

@@ -6,7 +6,8 @@ use houston_common::id::Platform;
 use houston_common::policy::Policy;
 use houston_common::report::{Facts, PROTOCOL, Position, Report};
 use houston_common::view::Presence;
-use houston_tests::coordinator::Running;
+use houston_tests::coordinator::{Running, join};
+use prost::Message;
 use tonic::Code as Grpc;
 
 use super::{frame, refusal_of, send};
@@ -38,14 +39,6 @@ fn report() -> wire::Report {
     wire::Report { environments: vec![environment], ..report.to_wire() }
 }
 
-fn position(report: &mut wire::Report) -> &mut wire::Position {
-    report.position.as_mut().expect("a position")
-}
-
-fn facts(report: &mut wire::Report) -> &mut wire::Facts {
-    report.facts.as_mut().expect("facts")
-}
-
 fn stamp() -> wire::Stamp {
     wire::Stamp { store: vec![1; 16].into(), epoch: 1, generation: 1, mac: vec![1; 32].into() }
 }
@@ -71,11 +64,21 @@ type Spoiled = (&'static str, fn(&mut wire::Report), Code, &'static str);
 const REPORTS: &[Spoiled] = &[
     // B45
     ("B45 no position", |r| r.position = None, Code::Field, "report.position"),
-    ("B45 sequence 0", |r| position(r).sequence = 0, Code::Sequence, "report.position.sequence"),
-    ("B45 sequence 2^64-1", |r| position(r).sequence = u64::MAX, Code::Sequence, "report.position.sequence"),
-    ("B45 sequence 2^62+1", |r| position(r).sequence = (1 << 62) + 1, Code::Sequence, "position.sequence"),
-    ("B45 start 0", |r| position(r).start = 0, Code::Sequence, "report.position.start"),
-    ("B45 start 2^64-1", |r| position(r).start = u64::MAX, Code::Sequence, "report.position.start"),
+    ("B45 sequence 0", |r| part(&mut r.position).sequence = 0, Code::Sequence, "report.position.sequence"),
+    (
+        "B45 sequence 2^64-1",
+        |r| part(&mut r.position).sequence = u64::MAX,
+        Code::Sequence,
+        "report.position.sequence",
+    ),
+    (
+        "B45 sequence 2^62+1",
+        |r| part(&mut r.position).sequence = (1 << 62) + 1,
+        Code::Sequence,
+        "position.sequence",
+    ),
+    ("B45 start 0", |r| part(&mut r.position).start = 0, Code::Sequence, "report.position.start"),
+    ("B45 start 2^64-1", |r| part(&mut r.position).start = u64::MAX, Code::Sequence, "report.position.start"),
     // B46
     ("B46 phase 0", |r| r.environments[0].phase = 0, Code::Field, "report.environments[0].phase"),
     ("B46 phase 99", |r| r.environments[0].phase = 99, Code::Field, "report.environments[0].phase"),
@@ -125,7 +128,12 @@ const REPORTS: &[Spoiled] = &[
         "failure.message",
     ),
     // B48
-    ("B48 a text of 64 KiB", |r| facts(r).hostname = "x".repeat(64 << 10), Code::Field, "facts.hostname"),
+    (
+        "B48 a text of 64 KiB",
+        |r| part(&mut r.facts).hostname = "x".repeat(64 << 10),
+        Code::Field,
+        "facts.hostname",
+    ),
     ("B48 a name of 64 KiB", |r| r.environments[0].environment = "x".repeat(64 << 10), Code::Field, "prod"),
     (
         "B48 17 environments",
@@ -149,7 +157,10 @@ const REPORTS: &[Spoiled] = &[
     ),
     (
         "B53 a long log",
-        |r| r.environments[0].failure = Some(wire::Failure { log_tail: "x".repeat((16 << 10) + 1), ..failure() }),
+        |r| {
+            r.environments[0].failure =
+                Some(wire::Failure { log_tail: "x".repeat((16 << 10) + 1), ..failure() })
+        },
         Code::Field,
         "failure.log_tail",
     ),
@@ -159,10 +170,15 @@ const REPORTS: &[Spoiled] = &[
         Code::Field,
         "failure.log_tail",
     ),
-    ("B53 a fact in two lines", |r| facts(r).os = "a\nb".into(), Code::Field, "facts.os"),
+    ("B53 a fact in two lines", |r| part(&mut r.facts).os = "a\nb".into(), Code::Field, "facts.os"),
     // B54
     ("B54 the year 1970", |r| r.certificate_expires_at_ms = 0, Code::Field, "certificate_expires_at_ms"),
-    ("B54 the end of time", |r| r.certificate_expires_at_ms = u64::MAX, Code::Field, "certificate_expires_at_ms"),
+    (
+        "B54 the end of time",
+        |r| r.certificate_expires_at_ms = u64::MAX,
+        Code::Field,
+        "certificate_expires_at_ms",
+    ),
     // B65
     ("B65 SHA-1", |r| r.environments[0].running = Some(vec![1; 20].into()), Code::Field, "[0].running"),
     ("B65 no digest", |r| r.environments[0].running = Some(Bytes::new()), Code::Field, "[0].running"),
@@ -174,7 +190,8 @@ async fn a_report_is_refused_by_the_field_that_is_wrong_and_changes_nothing() {
     let mut web = coordinator.host("web").await;
     let channel = coordinator.connect(Some(&web.credential)).await.expect("the host connects");
     let none = frame(&wire::CheckInRequest { report: None, may_hold: false });
-    let refusal = refusal_of("B46 no report", &send(&channel, CHECK_IN, &[], none).await, Grpc::InvalidArgument);
+    let refusal =
+        refusal_of("B46 no report", &send(&channel, CHECK_IN, &[], none).await, Grpc::InvalidArgument);
     assert!(refusal.code == Code::Field && refusal.what.contains("field report "), "{refusal}");
     for (what, spoil, code, field) in REPORTS {
         let mut report = report();
@@ -199,9 +216,17 @@ async fn a_report_is_refused_by_the_field_that_is_wrong_and_changes_nothing() {
     let error = client.check_in(&newer, std::time::Duration::ZERO).await.expect_err("too new");
     assert_eq!(error.refusal.code, Code::Protocol);
     let (what, next) = (error.refusal.what, error.refusal.next);
-    assert!(what.contains(&format!("protocol {}", PROTOCOL + 2)) && what.contains("the coordinator 1 to"), "{what}");
+    assert!(
+        what.contains(&format!("protocol {}", PROTOCOL + 2)) && what.contains("the coordinator 1 to"),
+        "{what}"
+    );
     assert_eq!(next, "update the coordinator");
     coordinator.stop().await;
+}
+
+/// A part that the right message has.
+fn part<T>(part: &mut Option<T>) -> &mut T {
+    part.as_mut().expect("it is there")
 }
 
 fn operator(call: &str) -> String {
@@ -234,12 +259,6 @@ fn environment() -> wire::ApplyEnvironmentRequest {
     }
 }
 
-fn policy(spoil: fn(&mut wire::Policy)) -> Vec<u8> {
-    let mut policy = Policy::default().to_wire();
-    spoil(&mut policy);
-    frame(&wire::ApplyEnvironmentRequest { policy: Some(policy), ..environment() })
-}
-
 fn start() -> wire::StartRolloutRequest {
     wire::StartRolloutRequest {
         environment: "prod".into(),
@@ -263,9 +282,27 @@ fn new_operator() -> wire::AddOperatorRequest {
     }
 }
 
-fn package() -> wire::PackageVersion {
+fn hosts() -> wire::ListHostsRequest {
+    wire::ListHostsRequest::default()
+}
+
+fn edit() -> wire::EditHostRequest {
+    wire::EditHostRequest { host: "a".into(), set_labels: vec![label()], ..Default::default() }
+}
+
+fn finish() -> wire::PackageFinishRequest {
     let tree = wire::PlatformTree { platform: "any".into(), tree: vec![1; 32].into() };
-    wire::PackageVersion { name: "web".into(), version: "1".into(), trees: vec![tree] }
+    let package = wire::PackageVersion { name: "web".into(), version: "1".into(), trees: vec![tree] };
+    wire::PackageFinishRequest { package: Some(package), reason: String::new() }
+}
+
+fn set() -> wire::CreateVersionSetRequest {
+    wire::CreateVersionSetRequest { name: "v1".into(), packages: vec![id()], reason: String::new() }
+}
+
+fn control() -> wire::ControlRolloutRequest {
+    let action = wire::RolloutAction::Pause.into();
+    wire::ControlRolloutRequest { rollout: newest(), action, reason: String::new() }
 }
 
 fn id() -> wire::PackageId {
@@ -277,186 +314,94 @@ fn newest() -> Option<wire::RolloutRef> {
     Some(wire::RolloutRef { rollout })
 }
 
-/// A call, its body, and the code and field that it is refused with.
-type Row = (&'static str, Vec<u8>, Code, &'static str);
+/// A message that is right but for one thing, as a body.
+fn with<M: Message>(mut message: M, spoil: fn(&mut M)) -> Vec<u8> {
+    spoil(&mut message);
+    frame(&message)
+}
 
-fn orders() -> Vec<Row> {
-    let long = "x".repeat(501);
+/// A call, its body, and the field that it is refused for.
+type Row = (&'static str, Vec<u8>, &'static str);
+
+fn about_access() -> Vec<Row> {
     vec![
-        ("CreateToken", frame(&wire::CreateTokenRequest { zone: String::new(), ..token() }), Code::Field, "zone"),
-        ("CreateToken", frame(&wire::CreateTokenRequest { zone: "A".into(), ..token() }), Code::Field, "zone"),
-        ("CreateToken", frame(&wire::CreateTokenRequest { uses: 0, ..token() }), Code::Field, "uses"),
-        ("CreateToken", frame(&wire::CreateTokenRequest { uses: 10_001, ..token() }), Code::Field, "uses"),
-        ("CreateToken", frame(&wire::CreateTokenRequest { valid_for_ms: 0, ..token() }), Code::Field, "valid_for_ms"),
-        (
-            "CreateToken",
-            frame(&wire::CreateTokenRequest { valid_for_ms: u64::MAX, ..token() }),
-            Code::Field,
-            "valid_for_ms",
-        ),
+        ("CreateToken", with(token(), |m| m.zone.clear()), "zone"),
+        ("CreateToken", with(token(), |m| m.zone = "A".into()), "zone"),
+        ("CreateToken", with(token(), |m| m.uses = 0), "uses"),
+        ("CreateToken", with(token(), |m| m.uses = 10_001), "uses"),
+        ("CreateToken", with(token(), |m| m.valid_for_ms = 0), "valid_for_ms"),
+        ("CreateToken", with(token(), |m| m.valid_for_ms = u64::MAX), "valid_for_ms"),
         // A list of pairs with a key twice.
-        (
-            "CreateToken",
-            frame(&wire::CreateTokenRequest { labels: vec![label(); 2], ..token() }),
-            Code::Field,
-            "labels",
-        ),
-        (
-            "CreateToken",
-            frame(&wire::CreateTokenRequest { labels: vec![label(); 65], ..token() }),
-            Code::Field,
-            "labels",
-        ),
-        ("CreateToken", frame(&wire::CreateTokenRequest { reason: long, ..token() }), Code::Field, "reason"),
-        (
-            "CreateToken",
-            frame(&wire::CreateTokenRequest { reason: "a\u{202e}b".into(), ..token() }),
-            Code::Field,
-            "reason",
-        ),
-        ("RevokeToken", frame(&wire::RevokeTokenRequest::default()), Code::Field, "id"),
-        ("AddOperator", frame(&wire::AddOperatorRequest { name: String::new(), ..new_operator() }), Code::Field, "name"),
-        ("AddOperator", frame(&wire::AddOperatorRequest { roles: Vec::new(), ..new_operator() }), Code::Field, "roles"),
-        (
-            "AddOperator",
-            frame(&wire::AddOperatorRequest {
-                roles: vec![wire::RoleBinding { role: 0, environment: None }],
-                ..new_operator()
-            }),
-            Code::Field,
-            "roles[0].role",
-        ),
-        (
-            "AddOperator",
-            frame(&wire::AddOperatorRequest {
-                roles: vec![wire::RoleBinding { role: 9, environment: None }],
-                ..new_operator()
-            }),
-            Code::Field,
-            "roles[0].role",
-        ),
-        ("AddOperator", frame(&wire::AddOperatorRequest { csr: Bytes::new(), ..new_operator() }), Code::Field, "csr"),
-        (
-            "AddOperator",
-            frame(&wire::AddOperatorRequest { csr: vec![0; CSR_BYTES_MAX + 1].into(), ..new_operator() }),
-            Code::Field,
-            "csr",
-        ),
-        ("AddOperator", frame(&new_operator()), Code::Csr, "certificate request"),
-        ("ListHosts", frame(&wire::ListHostsRequest::default()), Code::Field, "page"),
+        ("CreateToken", with(token(), |m| m.labels = vec![label(); 2]), "labels"),
+        ("CreateToken", with(token(), |m| m.labels = vec![label(); 65]), "labels"),
+        ("CreateToken", with(token(), |m| m.reason = "x".repeat(501)), "reason"),
+        ("CreateToken", with(token(), |m| m.reason = "a\u{202e}b".into()), "reason"),
+        ("RevokeToken", frame(&wire::RevokeTokenRequest::default()), "id"),
+        ("AddOperator", with(new_operator(), |m| m.name.clear()), "name"),
+        ("AddOperator", with(new_operator(), |m| m.roles.clear()), "roles"),
+        ("AddOperator", with(new_operator(), |m| m.roles[0].role = 0), "roles[0].role"),
+        ("AddOperator", with(new_operator(), |m| m.roles[0].role = 9), "roles[0].role"),
+        ("AddOperator", with(new_operator(), |m| m.csr.clear()), "csr"),
+        ("AddOperator", with(new_operator(), |m| m.csr = vec![0; CSR_BYTES_MAX + 1].into()), "csr"),
+        ("ListHosts", frame(&wire::ListHostsRequest::default()), "page"),
+        ("ListHosts", with(hosts(), |m| m.page = Some(wire::Page { size: 0, token: None })), "page.size"),
+        ("ListHosts", with(hosts(), |m| m.page = Some(wire::Page { size: 1001, token: None })), "page.size"),
         (
             "ListHosts",
-            frame(&wire::ListHostsRequest { page: Some(wire::Page { size: 1001, token: None }), ..Default::default() }),
-            Code::Field,
-            "page.size",
-        ),
-        (
-            "ListHosts",
-            frame(&wire::ListHostsRequest {
-                page: Some(wire::Page { size: 1, token: Some("A!".into()) }),
-                ..Default::default()
-            }),
-            Code::Field,
+            with(hosts(), |m| m.page = Some(wire::Page { size: 1, token: Some("A".into()) })),
             "page.token",
         ),
-        ("GetHost", frame(&wire::GetHostRequest { host: "../a".into() }), Code::Field, "host"),
-        (
-            "EditHost",
-            frame(&wire::EditHostRequest {
-                host: "a".into(),
-                set_labels: vec![label()],
-                remove_labels: vec!["role".into()],
-                ..Default::default()
-            }),
-            Code::Field,
-            "labels",
-        ),
-        ("PackageFinish", frame(&wire::PackageFinishRequest::default()), Code::Field, "package"),
+        ("GetHost", frame(&wire::GetHostRequest { host: "../a".into() }), "host"),
+        ("EditHost", with(edit(), |m| m.remove_labels = vec!["role".into()]), "labels"),
+    ]
+}
+
+fn about_releases() -> Vec<Row> {
+    vec![
+        ("PackageFinish", with(finish(), |m| m.package = None), "package"),
+        ("PackageFinish", with(finish(), |m| part(&mut m.package).trees.clear()), "package.trees"),
         (
             "PackageFinish",
-            frame(&wire::PackageFinishRequest {
-                package: Some(wire::PackageVersion { trees: Vec::new(), ..package() }),
-                reason: String::new(),
-            }),
-            Code::Field,
-            "package.trees",
+            with(finish(), |m| part(&mut m.package).trees[0].tree = vec![1; 20].into()),
+            "trees[0].tree",
         ),
-        (
-            "PackageFinish",
-            frame(&wire::PackageFinishRequest {
-                package: Some(wire::PackageVersion {
-                    trees: vec![wire::PlatformTree { platform: "any".into(), tree: vec![1; 20].into() }],
-                    ..package()
-                }),
-                reason: String::new(),
-            }),
-            Code::Field,
-            "package.trees[0].tree",
-        ),
-        (
-            "CreateVersionSet",
-            frame(&wire::CreateVersionSetRequest { name: "v1".into(), ..Default::default() }),
-            Code::Field,
-            "packages",
-        ),
-        (
-            "CreateVersionSet",
-            frame(&wire::CreateVersionSetRequest { name: "v1".into(), packages: vec![id(); 2], ..Default::default() }),
-            Code::Field,
-            "packages",
-        ),
-        ("GetVersionSet", frame(&wire::GetVersionSetRequest { name: "a b".into() }), Code::Field, "name"),
+        ("CreateVersionSet", with(set(), |m| m.packages.clear()), "packages"),
+        ("CreateVersionSet", with(set(), |m| m.packages = vec![id(); 2]), "packages"),
+        ("CreateVersionSet", with(set(), |m| m.name.clear()), "name"),
+        ("GetVersionSet", frame(&wire::GetVersionSetRequest { name: "a b".into() }), "name"),
+        ("ApplyEnvironment", with(environment(), |m| m.policy = None), "policy"),
+        ("ApplyEnvironment", with(environment(), |m| m.settings = None), "settings"),
+        ("ApplyEnvironment", with(environment(), |m| part(&mut m.policy).pacing = 0), "policy.pacing"),
+        ("ApplyEnvironment", with(environment(), |m| part(&mut m.policy).pacing = 7), "policy.pacing"),
         (
             "ApplyEnvironment",
-            frame(&wire::ApplyEnvironmentRequest { policy: None, ..environment() }),
-            Code::Field,
-            "policy",
+            with(environment(), |m| part(&mut m.policy).on_failure = 0),
+            "policy.on_failure",
+        ),
+        ("ApplyEnvironment", with(environment(), |m| part(&mut m.policy).batch = None), "policy.batch"),
+        (
+            "ApplyEnvironment",
+            with(environment(), |m| part(&mut m.policy).apply_deadline_ms = 0),
+            "apply_deadline_ms",
         ),
         (
             "ApplyEnvironment",
-            frame(&wire::ApplyEnvironmentRequest { settings: None, ..environment() }),
-            Code::Field,
-            "settings",
+            with(environment(), |m| part(&mut m.policy).bake_one_box_ms = u64::MAX),
+            "bake_one_box_ms",
         ),
-        ("ApplyEnvironment", policy(|policy| policy.pacing = 0), Code::Field, "policy.pacing"),
-        ("ApplyEnvironment", policy(|policy| policy.pacing = 7), Code::Field, "policy.pacing"),
-        ("ApplyEnvironment", policy(|policy| policy.on_failure = 0), Code::Field, "policy.on_failure"),
-        ("ApplyEnvironment", policy(|policy| policy.batch = None), Code::Field, "policy.batch"),
-        ("ApplyEnvironment", policy(|policy| policy.apply_deadline_ms = 0), Code::Field, "policy.apply_deadline_ms"),
-        ("ApplyEnvironment", policy(|policy| policy.bake_one_box_ms = u64::MAX), Code::Field, "policy.bake_one_box_ms"),
-        ("StartRollout", frame(&wire::StartRolloutRequest { environment: "..".into(), ..start() }), Code::Field, "environment"),
-        (
-            "StartRollout",
-            frame(&wire::StartRolloutRequest { idempotency_key: Some(String::new()), ..start() }),
-            Code::Field,
-            "idempotency_key",
-        ),
-        (
-            "StartRollout",
-            frame(&wire::StartRolloutRequest { plan_hash: Some(vec![1; 31].into()), ..start() }),
-            Code::Field,
-            "plan_hash",
-        ),
-        ("GetRollout", frame(&wire::GetRolloutRequest::default()), Code::Field, "rollout"),
+        ("StartRollout", with(start(), |m| m.environment = "..".into()), "environment"),
+        ("StartRollout", with(start(), |m| m.idempotency_key = Some(String::new())), "idempotency_key"),
+        ("StartRollout", with(start(), |m| m.plan_hash = Some(vec![1; 31].into())), "plan_hash"),
+        ("GetRollout", frame(&wire::GetRolloutRequest::default()), "rollout"),
         (
             "GetRollout",
-            frame(&wire::GetRolloutRequest { rollout: newest(), after_revision: None, wait_ms: 30_001 }),
-            Code::Field,
+            with(wire::GetRolloutRequest { rollout: newest(), ..Default::default() }, |m| m.wait_ms = 30_001),
             "wait_ms",
         ),
-        (
-            "ControlRollout",
-            frame(&wire::ControlRolloutRequest { rollout: newest(), action: 0, reason: String::new() }),
-            Code::Field,
-            "action",
-        ),
-        (
-            "ControlRollout",
-            frame(&wire::ControlRolloutRequest { rollout: newest(), action: 5, reason: String::new() }),
-            Code::Field,
-            "action",
-        ),
-        ("ListRollouts", frame(&wire::ListRolloutsRequest { environment: None, limit: 0 }), Code::Field, "limit"),
+        ("ControlRollout", with(control(), |m| m.action = 0), "action"),
+        ("ControlRollout", with(control(), |m| m.action = 5), "action"),
+        ("ControlRollout", with(control(), |m| m.rollout = None), "rollout"),
+        ("ListRollouts", frame(&wire::ListRolloutsRequest { environment: None, limit: 0 }), "limit"),
     ]
 }
 
@@ -464,12 +409,15 @@ fn orders() -> Vec<Row> {
 async fn an_order_is_refused_by_the_field_that_is_wrong_and_changes_nothing() {
     let coordinator = Running::start(|_| {}).await;
     let channel = coordinator.connect(Some(&coordinator.ada())).await.expect("ada connects");
-    for (call, body, code, field) in orders() {
+    for (call, body, field) in about_access().into_iter().chain(about_releases()) {
         let what = format!("{call} {field}");
-        let refusal = refusal_of(&what, &send(&channel, &operator(call), &[], body).await, Grpc::InvalidArgument);
-        assert_eq!(refusal.code, code, "{what}: {refusal}");
+        let refusal =
+            refusal_of(&what, &send(&channel, &operator(call), &[], body).await, Grpc::InvalidArgument);
+        assert_eq!(refusal.code, Code::Field, "{what}: {refusal}");
         assert!(refusal.what.contains(field), "{what}: {refusal}");
     }
+    let status = send(&channel, &operator("AddOperator"), &[], frame(&new_operator())).await;
+    assert_eq!(refusal_of("no certificate request", &status, Grpc::InvalidArgument).code, Code::Csr);
     let admin = coordinator.admin().await;
     assert_eq!(admin.list_tokens().await.expect("listed").len(), 0);
     assert_eq!(admin.list_operators().await.expect("listed").len(), 1);
@@ -477,19 +425,28 @@ async fn an_order_is_refused_by_the_field_that_is_wrong_and_changes_nothing() {
     assert_eq!(admin.list_environments(&page).await.expect("listed").items.len(), 0);
     // The same without anything wrong.
     assert_eq!(send(&channel, &operator("CreateToken"), &[], frame(&token())).await.code(), Grpc::Ok);
-    assert_eq!(send(&channel, &operator("ApplyEnvironment"), &[], frame(&environment())).await.code(), Grpc::Ok);
+    assert_eq!(
+        send(&channel, &operator("ApplyEnvironment"), &[], frame(&environment())).await.code(),
+        Grpc::Ok
+    );
     coordinator.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_hosts_and_strangers_ask_for_is_checked_like_what_operators_do() {
+async fn what_a_host_asks_for_is_checked_like_what_operators_do() {
     let coordinator = Running::start(|_| {}).await;
     let web = coordinator.host("web").await;
     let host = coordinator.connect(Some(&web.credential)).await.expect("the host connects");
     let file = |digest: usize| wire::FileNeed { digest: vec![1; digest].into(), length: 1, stored_offset: 0 };
     let fetch = |files| frame(&wire::FetchFilesRequest { files });
     let calls: [(&str, Vec<u8>, Grpc, Code, &str); 8] = [
-        ("FetchManifest", frame(&wire::FetchManifestRequest::default()), Grpc::InvalidArgument, Code::Field, "tree"),
+        (
+            "FetchManifest",
+            frame(&wire::FetchManifestRequest::default()),
+            Grpc::InvalidArgument,
+            Code::Field,
+            "tree",
+        ),
         (
             "FetchManifest",
             frame(&wire::FetchManifestRequest { tree: vec![1; 20].into() }),
@@ -516,8 +473,13 @@ async fn what_hosts_and_strangers_ask_for_is_checked_like_what_operators_do() {
         let refusal = refusal_of(call, &status, grpc);
         assert!(refusal.code == code && refusal.what.contains(part), "{call}: {refusal}");
     }
+    coordinator.stop().await;
+}
 
-    // B57. A stranger has few calls on one connection.
+/// B57: what a stranger shows is read with care, and uses up no token.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stranger_asks_for_is_checked_before_its_token() {
+    let coordinator = Running::start(|_| {}).await;
     let trust = houston_common::tls::Trust::Authorities(&coordinator.ca);
     let clock = houston_common::tls::ClockFloor::new();
     let settings = houston_common::tls::ClientSettings::new(trust, None, &clock).expect("settings");
@@ -532,21 +494,37 @@ async fn what_hosts_and_strangers_ask_for_is_checked_like_what_operators_do() {
     let enroll = |csr: Vec<u8>, proof| frame(&wire::EnrollRequest { csr: csr.into(), proof });
     let requests: [(&str, Vec<u8>, Grpc, Code); 7] = [
         ("no request", enroll(Vec::new(), proof(&secret)), Grpc::InvalidArgument, Code::Field),
-        ("a long request", enroll(vec![0x30; CSR_BYTES_MAX + 1], proof(&secret)), Grpc::InvalidArgument, Code::Field),
-        ("a request of 1 MB", enroll(vec![0x30; 1 << 20], proof(&secret)), Grpc::ResourceExhausted, Code::Limit),
+        (
+            "a long request",
+            enroll(vec![0x30; CSR_BYTES_MAX + 1], proof(&secret)),
+            Grpc::InvalidArgument,
+            Code::Field,
+        ),
+        (
+            "a request of 1 MB",
+            enroll(vec![0x30; 1 << 20], proof(&secret)),
+            Grpc::ResourceExhausted,
+            Code::Limit,
+        ),
         ("no certificate request", enroll(vec![0x30; 100], proof(&secret)), Grpc::InvalidArgument, Code::Csr),
         ("no proof", enroll(vec![0x30; 100], None), Grpc::InvalidArgument, Code::Field),
         ("no secret", enroll(vec![0x30; 100], proof("")), Grpc::InvalidArgument, Code::Field),
-        ("a long secret", enroll(vec![0x30; 100], proof(&"x".repeat(257))), Grpc::InvalidArgument, Code::Field),
+        (
+            "a long secret",
+            enroll(vec![0x30; 100], proof(&"x".repeat(257))),
+            Grpc::InvalidArgument,
+            Code::Field,
+        ),
     ];
     for (what, body, grpc, code) in requests {
-        let refusal = refusal_of(what, &send(&stranger, "/houston.v1.Enrollment/Enroll", &[], body).await, grpc);
+        let refusal =
+            refusal_of(what, &send(&stranger, "/houston.v1.Enrollment/Enroll", &[], body).await, grpc);
         assert_eq!(refusal.code, code, "{what}: {refusal}");
         assert!(!refusal.to_string().contains(&secret), "{what}: the secret is not told");
     }
     // None of them has used the token up.
     let key = houston_common::identity::request::new_key().expect("a key");
-    let joined = coordinator.stranger().await.enroll(&houston_tests::coordinator::join(&key, &secret, None)).await;
+    let joined = coordinator.stranger().await.enroll(&join(&key, &secret, None)).await;
     joined.expect("the token is still good");
     coordinator.stop().await;
 }

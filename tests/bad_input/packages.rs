@@ -48,7 +48,11 @@ const PACKAGE_FILES: &[Row] = &[
     ("[settings]\nPATH = { default = \"x\" }\n", "E-HOOK-ENV", "PATH"),
     ("[settings]\n\"A=B\" = { default = \"x\" }\n", "E-HOOK-ENV", "houston.toml:4:1"),
     // B100
-    ("[hooks.start]\ncommand = [\"sh\"]\n[hooks.start]\ncommand = [\"sh\"]\n", "E-PKG-SYNTAX", "houston.toml:5:"),
+    (
+        "[hooks.start]\ncommand = [\"sh\"]\n[hooks.start]\ncommand = [\"sh\"]\n",
+        "E-PKG-SYNTAX",
+        "houston.toml:5:",
+    ),
     // B101
     ("[hooks.start]\ncommand = [\"sh\"]\nrerun = false\n", "E-HOOK-TIMEOUT-VALUE", "timeout"),
     // B102
@@ -70,8 +74,16 @@ const PACKAGE_FILES: &[Row] = &[
         "houston.toml:6:",
     ),
     // B105
-    ("[[services]]\nname = \"a/b\"\ncommand = [\"sh\"]\nhealth = \"process-only\"\n", "E-PKG-VALUE", "houston.toml:4:8"),
-    ("[[services]]\nname = \"a@\"\ncommand = [\"sh\"]\nhealth = \"process-only\"\n", "E-PKG-VALUE", "[a-z0-9-]{1,63}"),
+    (
+        "[[services]]\nname = \"a/b\"\ncommand = [\"sh\"]\nhealth = \"process-only\"\n",
+        "E-PKG-VALUE",
+        "houston.toml:4:8",
+    ),
+    (
+        "[[services]]\nname = \"a@\"\ncommand = [\"sh\"]\nhealth = \"process-only\"\n",
+        "E-PKG-VALUE",
+        "[a-z0-9-]{1,63}",
+    ),
 ];
 
 #[test]
@@ -110,12 +122,16 @@ fn hostile_manifests() -> Vec<(&'static str, Vec<u8>, Code)> {
         ("B72 a loop", manifest(&["l\tb\ta", "l\ta\tb"]), Code::TreeLink),
         ("B72 a file below a link", manifest(&["d\ta", "l\ta\tb", &file("b/x")]), Code::TreePath),
         ("B75 a device", manifest(&["c\t1\t3\tnull"]), Code::TreeSyntax),
-        ("B76 setuid", manifest(&[&odd("4755\t1")]), Code::TreeMode),
-        ("B76 world-writable", manifest(&[&odd("0666\t1")]), Code::TreeMode),
+        ("B76 setuid", manifest(&[&odd("4755\t1")]), Code::TreeSyntax),
+        ("B76 world-writable", manifest(&[&odd("0666\t1")]), Code::TreeSyntax),
         ("B78 twice", manifest(&[&file("a"), &file("a")]), Code::TreeDuplicate),
         ("B78 in two cases", manifest(&[&file("A"), &file("a")]), Code::TreeDuplicate),
         ("B78 a file, then a directory", manifest(&["d\ta", &file("a")]), Code::TreeDuplicate),
-        ("B80 more than a tree holds", manifest(&[&odd(&format!("0644\t{}", 65_u64 << 30))]), Code::TreeLimit),
+        (
+            "B80 more than a tree holds",
+            manifest(&[&odd(&format!("0644\t{}", 65_u64 << 30))]),
+            Code::TreeLimit,
+        ),
         ("B81 8 EiB", manifest(&[&odd("0644\t9223372036854775808")]), Code::TreeLimit),
         ("B81 a negative length", manifest(&[&odd("0644\t-1")]), Code::TreeSyntax),
         ("B81 a length of 2^64", manifest(&[&odd("0644\t18446744073709551616")]), Code::TreeSyntax),
@@ -178,7 +194,8 @@ impl wire::agent_server::Agent for Hostile {
 async fn serve(texts: Arc<Mutex<HashMap<TreeDigest, Vec<u8>>>>) -> Link {
     let (now, day, clock) = (SystemTime::now(), Duration::from_secs(24 * 3600), ClockFloor::new());
     let (ca, _) = Ca::create(now).expect("an authority");
-    let (issued, key) = ca.issue_coordinator(&["127.0.0.1".parse().expect("a name")], day, now).expect("issued");
+    let (issued, key) =
+        ca.issue_coordinator(&["127.0.0.1".parse().expect("a name")], day, now).expect("issued");
     let own = Credential::from_pem(&issued.chain_pem, &key).expect("a credential");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address").into();
@@ -207,22 +224,27 @@ async fn a_manifest_that_is_refused_by_the_push_is_refused_by_the_host_alike() {
     let check = move || {
         let (coordinator, host) =
             (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
-        let files = Files::open(&coordinator.path().join("files"), Reserve::Bytes(0)).expect("an empty store");
+        let files =
+            Files::open(&coordinator.path().join("files"), Reserve::Bytes(0)).expect("an empty store");
         let blobs = Blobs::open(host.path()).expect("an empty host");
         std::fs::create_dir(host.path().join("trees")).expect("made");
         let trees = Dir::open(&host.path().join("trees")).expect("opened");
         let places = Places { blobs: &blobs, trees: &trees, kept: &[] };
         let mut fetcher = Fetcher::new(runtime);
         let mut fetch = |tree| fetcher.fetch(&link, places, &[tree], Duration::from_secs(30));
+        let mut wrong = Vec::new();
         for (what, text, code) in hostile_manifests() {
             let refusal = files.put_manifest(&text).expect_err(what);
-            assert_eq!(refusal.code, code, "{what}: {refusal}");
+            if refusal.code != code {
+                wrong.push(format!("{what}: {refusal}"));
+            }
             assert!(refusal.to_string().chars().all(houston_common::id::is_plain), "{what}: {refusal:?}");
             let tree = TreeDigest(Digest::of(&text));
             texts.lock().expect("the lock").insert(tree, text);
             let error = fetch(tree).expect_err(what);
             assert_eq!(error.refusal, refusal, "{what}: the same words on both sides");
         }
+        assert!(wrong.is_empty(), "{wrong:#?}");
         // B64, B80: not the one that was named, and one that does not end.
         let tree = TreeDigest(Digest::of(b"named"));
         texts.lock().expect("the lock").insert(tree, manifest(&["d\ta"]));

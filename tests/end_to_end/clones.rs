@@ -45,6 +45,9 @@ fn a_copied_disk_is_found_out_and_both_take_nothing_until_a_person_has_looked() 
     fleet.enroll_anew("copy", "a");
     fleet.ok(&["host", "release", "a1", "--reason", "the copy is another host now"]);
     fleet.agent("copy").start();
+    // Who was refused asks again after minutes; who starts asks at once.
+    fleet.agent("a1").kill();
+    fleet.agent("a1").start();
     for name in ["a1", "copy"] {
         until(&format!("{name} has caught up"), || {
             (fleet.reasons("prod", Some(name)) == ["up_to_date"]).then_some(())

@@ -1,5 +1,7 @@
 //! Operators who get in each other's way, and the exit codes that say so.
 
+use std::io::{BufRead as _, BufReader, Read as _};
+
 use houston_tests::fleet::{Fleet, NO_BAKES, POLICY, Package, QUICK, until};
 
 const LONG_BAKES: &str = "[policy.bake]\none_box = \"1h\"\nfirst_zone = \"1h\"\nlater_zones = \"1h\"\n";
@@ -78,9 +80,28 @@ fn an_exit_code_says_what_kind_of_no_it_was() {
     fleet.kill_coordinator();
     fleet.houston(&["host", "list"]).refused(5, "E-UNREACHABLE");
     fleet.houston(&["rollout", "start", "prod", &next]).refused(5, "E-UNREACHABLE");
-    // Who waits goes on waiting until it is there again.
-    let waiting = fleet.begin(&["rollout", "wait", "prod", "--timeout", "100s"]);
+}
+
+#[test]
+fn who_waits_for_a_rollout_goes_on_waiting_without_a_coordinator() {
+    let mut fleet = Fleet::start(&[("a", 1)], QUICK);
+    fleet.environment("prod", "Hello", &format!("{}{LONG_BAKES}", POLICY.replace("25%", "0%")));
+    let set = fleet.push(&Package::web("1"));
+    fleet.begin_rollout("prod", &set);
+    let mut waiting = fleet.begin(&["rollout", "wait", "prod"]);
+    let mut told = BufReader::new(waiting.stdout.take().expect("its output"));
+    let mut lines = String::new();
+    told.read_line(&mut lines).expect("the state that it finds");
+    fleet.kill_coordinator();
     fleet.start_coordinator();
-    let waited = Fleet::wait(waiting);
-    assert!(matches!(waited.code, 0 | 5), "{waited:?}");
+    until("the same rollout goes on", || (fleet.status("prod")["state"] == "baking").then_some(()));
+    fleet.ok(&["rollout", "abort", "prod", "--reason", "enough"]);
+    let ended = Fleet::wait(waiting);
+    told.read_to_string(&mut lines).expect("UTF-8");
+    assert_eq!(ended.code, 1, "{ended:?} {lines}");
+    assert!(
+        ended.stderr.starts_with("E-UNREACHABLE: ") && ended.stderr.contains("trying again"),
+        "{ended:?}"
+    );
+    assert!(lines.contains("aborted"), "{lines}");
 }

@@ -1,20 +1,24 @@
 //! Whatever waits says why, and what would change it.
 
-use houston_tests::fleet::{Fleet, NO_BAKES, POLICY, Package, QUICK, until};
+use std::time::Instant;
+
+use houston_tests::fleet::{Fleet, NO_BAKES, PATIENCE, POLICY, Package, QUICK, until};
 use nix::sys::signal::Signal;
 
 const LONG_BAKE: &str = "[policy.bake]\none_box = \"1h\"\nfirst_zone = \"0s\"\nlater_zones = \"0s\"\n";
 
-/// Until a host is given this reason alone.
+/// Until a host, or the environment as a whole, is given this reason.
+#[track_caller]
 fn until_reason(fleet: &Fleet, host: Option<&str>, reason: &str) {
-    let mut last = Vec::new();
-    until(&format!("{host:?} waits for {reason}"), || {
-        let reasons = fleet.reasons("prod", host);
-        if reasons != last {
-            last.clone_from(&reasons);
+    let mut given = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        given = fleet.reasons("prod", host);
+        if given.iter().any(|given| given == reason) {
+            return;
         }
-        reasons.iter().any(|given| given == reason).then_some(())
-    });
+    }
+    panic!("{host:?} waits for {reason}, it is told: {given:?}; {}", fleet.status("prod"));
 }
 
 #[test]

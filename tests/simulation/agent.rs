@@ -19,14 +19,36 @@ use super::random::Random;
 /// What is to happen because of what the agent did.
 #[derive(Debug)]
 pub(super) enum Next {
-    Send { call: u64, report: Box<Report> },
-    CallTimesOut { call: u64, at: u64 },
-    Sync { at: u64 },
-    Work { environment: EnvironmentName, at: u64 },
-    Probe { environment: EnvironmentName, run: Box<ProbeRun>, at: u64 },
+    Send {
+        call: u64,
+        report: Box<Report>,
+    },
+    CallTimesOut {
+        call: u64,
+        at: u64,
+    },
+    Sync {
+        at: u64,
+    },
+    Work {
+        environment: EnvironmentName,
+        at: u64,
+    },
+    Probe {
+        environment: EnvironmentName,
+        run: Box<ProbeRun>,
+        at: u64,
+    },
     /// The driver has made a step.
-    Turned { environment: EnvironmentName, before: Stand, after: Stand },
-    Refused { environment: EnvironmentName, error: String },
+    Turned {
+        environment: EnvironmentName,
+        before: Stand,
+        after: Stand,
+    },
+    Refused {
+        environment: EnvironmentName,
+        error: String,
+    },
     /// It died in the middle of an effect.
     Died,
 }
@@ -87,7 +109,9 @@ struct Call {
 }
 
 /// What of the reports is news when it changes.
-fn essence(reports: &[EnvironmentReport]) -> Vec<(Option<Stamp>, Phase, Option<ReleaseDigest>, u8, Option<Code>)> {
+fn essence(
+    reports: &[EnvironmentReport],
+) -> Vec<(Option<Stamp>, Phase, Option<ReleaseDigest>, u8, Option<Code>)> {
     reports
         .iter()
         .map(|report| {
@@ -96,7 +120,13 @@ fn essence(reports: &[EnvironmentReport]) -> Vec<(Option<Stamp>, Phase, Option<R
                 HealthReport::Healthy { .. } => 1,
                 HealthReport::Unhealthy { .. } => 2,
             };
-            (report.stamp, report.phase, report.running, health, report.failure.as_ref().map(|failure| failure.code))
+            (
+                report.stamp,
+                report.phase,
+                report.running,
+                health,
+                report.failure.as_ref().map(|failure| failure.code),
+            )
         })
         .collect()
 }
@@ -188,8 +218,10 @@ impl Agent {
     pub(super) fn work(&mut self, environment: &EnvironmentName, now: u64) -> Vec<Next> {
         let mut next = Vec::new();
         let boot = self.boot_time(now);
-        let others_activate =
-            self.workers.iter().any(|(name, worker)| name != environment && worker.driver.state().is_activating());
+        let others_activate = self
+            .workers
+            .iter()
+            .any(|(name, worker)| name != environment && worker.driver.state().is_activating());
         let Some(worker) = self.workers.get_mut(environment) else { return next };
         if worker.wake_at != Some(now) {
             return next;
@@ -239,12 +271,7 @@ impl Agent {
         next
     }
 
-    pub(super) fn observe(
-        &mut self,
-        environment: &EnvironmentName,
-        run: &ProbeRun,
-        now: u64,
-    ) -> Vec<Next> {
+    pub(super) fn observe(&mut self, environment: &EnvironmentName, run: &ProbeRun, now: u64) -> Vec<Next> {
         let mut next = Vec::new();
         let result = {
             let mut machine = self.machine.borrow_mut();
@@ -344,7 +371,8 @@ impl Agent {
                 self.next_at = now + self.random.below(500);
             }
             Err(code) => {
-                let patience = if matches!(code, Code::Unreachable | Code::Busy) { self.backoff() } else { 60_000 };
+                let patience =
+                    if matches!(code, Code::Unreachable | Code::Busy) { self.backoff() } else { 60_000 };
                 self.next_at = now + patience;
             }
         }

@@ -186,7 +186,9 @@ impl Checker {
 
     fn meta_changed(&mut self, meta: Meta) {
         if let Some(before) = &self.stored.meta
-            && (meta.generation < before.generation || meta.rollout < before.rollout || meta.audit < before.audit)
+            && (meta.generation < before.generation
+                || meta.rollout < before.rollout
+                || meta.audit < before.audit)
         {
             self.broken("E11 monotone generations", format!("{before:?} became {meta:?}"));
         }
@@ -226,7 +228,9 @@ impl Checker {
         self.heard.reports.retain(|(name, of), _| of != host || named(name));
         for report in &report.environments {
             let place = (report.environment.clone(), host.clone());
-            if let (Some(stamp), Phase::Settled | Phase::Reverted | Phase::Failed) = (report.stamp, report.phase) {
+            if let (Some(stamp), Phase::Settled | Phase::Reverted | Phase::Failed) =
+                (report.stamp, report.phase)
+            {
                 self.heard.ends.insert(place.clone(), (stamp.generation, report.phase));
             }
             if self.stored.members.contains_key(&place) {
@@ -241,7 +245,8 @@ impl Checker {
         self.heard.reports.clear();
         self.heard.now = now;
         for (place, member) in &self.stored.members.clone() {
-            let loaded = state.environments.get(&place.0).and_then(|environment| environment.member(&place.1));
+            let loaded =
+                state.environments.get(&place.0).and_then(|environment| environment.member(&place.1));
             let loaded = loaded.map(|live| (live.member.grant, live.member.told, live.member.step));
             if loaded != Some((member.grant, member.told, member.step)) {
                 self.broken("E27 crash points", format!("{place:?}: stored {member:?}, loaded {loaded:?}"));
@@ -258,7 +263,10 @@ impl Checker {
             let Some(rollout) = &environment.rollout else { continue };
             let plan = (minds.plan)(environment, &state.fleet, &gates, now);
             if plan.does_nothing() && plan.waiting.is_empty() {
-                self.broken("E28 always explained", format!("rollout {} of {name} waits for nothing", rollout.id));
+                self.broken(
+                    "E28 always explained",
+                    format!("rollout {} of {name} waits for nothing", rollout.id),
+                );
             }
         }
         let stale: Vec<String> = self
@@ -299,14 +307,11 @@ impl Checker {
     /// Whether the host serves as far as the coordinator can know; grants above `newest` not counted.
     fn is_available(&self, member: &Member, newest: Generation) -> bool {
         let is_open = |member: &Member| member.grant.is_some_and(|grant| grant.generation <= newest);
-        let granted = self
-            .stored
-            .members
-            .iter()
-            .any(|((_, host), other)| *host == member.host && is_open(other));
+        let granted =
+            self.stored.members.iter().any(|((_, host), other)| *host == member.host && is_open(other));
         let drained = self.stored.hosts.get(&member.host).is_none_or(|host| host.drained);
         let is_well = self.is_known_well(&member.environment, &member.host);
-        member.in_service() && !granted && !drained && is_well && self.has_ended(member)
+        member.in_service() && !granted && !drained && is_well && self.has_ended(member, newest)
     }
 
     /// Heard of in time, and healthy by its own last word.
@@ -317,10 +322,11 @@ impl Checker {
     }
 
     /// What it was last told to do to itself, it has ended, by its own word.
-    fn has_ended(&self, member: &Member) -> bool {
+    fn has_ended(&self, member: &Member, newest: Generation) -> bool {
         let report = self.heard.reports.get(&(member.environment.clone(), member.host.clone()));
         let said = report.and_then(|report| report.stamp).map(|stamp| stamp.generation);
-        let is_unheard = member.told.is_some_and(|told| told.is_activate() && said != Some(told.generation));
+        let told = member.told.filter(|told| told.is_activate() && told.generation <= newest);
+        let is_unheard = told.is_some_and(|told| said != Some(told.generation));
         let is_on_its_way = report.is_some_and(|report| {
             use Phase::{Proving, Reverting, Starting, Stopping, Switching};
             matches!(report.phase, Stopping | Switching | Starting | Proving | Reverting)
@@ -332,19 +338,29 @@ impl Checker {
         self.stored.members.iter().filter(move |((name, _), _)| name == environment).map(|(_, member)| member)
     }
 
-    fn counts_hold(&mut self, name: &EnvironmentName, counts: houston_coordinator::environment::index::Counts) {
+    fn counts_hold(
+        &mut self,
+        name: &EnvironmentName,
+        counts: houston_coordinator::environment::index::Counts,
+    ) {
         let in_service = self.members_of(name).filter(|member| member.in_service()).count() as u32;
         let moving = self.members_of(name).filter(|member| member.grant.is_some()).count() as u32;
         let available =
-            self.members_of(name).filter(|member| self.is_available(member, Generation(u64::MAX))).count() as u32;
+            self.members_of(name).filter(|member| self.is_available(member, Generation(u64::MAX))).count()
+                as u32;
         if (in_service, available, moving) != (counts.in_service, counts.available, counts.moving) {
-            let detail = format!("{name}: {counts:?}, but in service {in_service}, available {available}, moving {moving}");
+            let detail = format!(
+                "{name}: {counts:?}, but in service {in_service}, available {available}, moving {moving}"
+            );
             self.broken("E22 slots conserved", detail);
         }
     }
 
     pub(super) fn active(&self, environment: &EnvironmentName) -> Option<&Rollout> {
-        self.stored.rollouts.values().find(|rollout| rollout.environment == *environment && !rollout.is_over())
+        self.stored
+            .rollouts
+            .values()
+            .find(|rollout| rollout.environment == *environment && !rollout.is_over())
     }
 
     /// A host's agent sends a report.

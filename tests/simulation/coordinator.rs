@@ -72,7 +72,8 @@ impl Store for Watched {
         if self.planted == Some(Planted::LocalGenerations) {
             for (key, value) in &mut snapshot.records {
                 if let Ok(Edit::Meta(meta)) = records::decode(key, value) {
-                    let meta = Meta { generation: houston_common::id::Generation(meta.generation.0 / 2), ..meta };
+                    let meta =
+                        Meta { generation: houston_common::id::Generation(meta.generation.0 / 2), ..meta };
                     *value = records::encode(&Edit::Meta(meta)).value().expect("a record").to_vec();
                 }
             }
@@ -201,14 +202,14 @@ impl Coordinator {
                     turn.orders.push((order, result));
                 }
                 Input::CheckIn { host, incarnation, call, report } => {
-                    let mut report = *report;
+                    let (said, mut report) = (report.clone(), *report);
                     self.arrivals += 1;
                     if self.planted == Some(Planted::LastWriterWins) {
                         report.position.sequence = self.arrivals;
                     }
                     let result = self.core.check_in(&host, &key(host.as_str()), &report, fleet, wall);
                     let result = result.map_err(|refusal| refusal.code);
-                    turn.heard.push((host.clone(), report.clone(), result));
+                    turn.heard.push((host.clone(), *said, result));
                     match result {
                         Ok(()) => accepted.push((host, Held { incarnation, call, has: report.environments })),
                         Err(code) => turn.answers.push(Answer { host, incarnation, call, result: Err(code) }),
@@ -226,7 +227,12 @@ impl Coordinator {
         turn
     }
 
-    fn commit(&mut self, now: u64, fleet: FleetTime, wall: WallTime) -> Result<BTreeSet<HostId>, CommitError> {
+    fn commit(
+        &mut self,
+        now: u64,
+        fleet: FleetTime,
+        wall: WallTime,
+    ) -> Result<BTreeSet<HostId>, CommitError> {
         let before = self.core.revision();
         let news = self.core.commit(fleet, wall)?;
         if self.core.revision() != before {

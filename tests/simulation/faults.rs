@@ -7,19 +7,44 @@ use super::random::Random;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// Between two of the coordinator's turns.
-    KillCoordinator { down_ms: u64 },
+    KillCoordinator {
+        down_ms: u64,
+    },
     /// In the middle of the writes to come.
-    StoreFails { after: usize, fault: StoreFault },
+    StoreFails {
+        after: usize,
+        fault: StoreFault,
+    },
     /// At once, or in one of the effects to come, which happens or not.
-    KillAgent { fuse: Option<u32>, fuse_after: bool },
-    CutPower { fuse: Option<u32>, fuse_after: bool },
-    CutHost { up_ms: u64, down_ms: u64 },
-    CutZone { up_ms: u64, down_ms: u64 },
-    Weather { drop_percent: u64, double_percent: u64, delay_ms_max: u64 },
+    KillAgent {
+        fuse: Option<u32>,
+        fuse_after: bool,
+    },
+    CutPower {
+        fuse: Option<u32>,
+        fuse_after: bool,
+    },
+    CutHost {
+        up_ms: u64,
+        down_ms: u64,
+    },
+    CutZone {
+        up_ms: u64,
+        down_ms: u64,
+    },
+    Weather {
+        drop_percent: u64,
+        double_percent: u64,
+        delay_ms_max: u64,
+    },
     /// A host's services fail for a while, whatever they are.
-    Sick { ms: u64 },
+    Sick {
+        ms: u64,
+    },
     /// Somebody's wall clock is set.
-    WallJump { ms: i64 },
+    WallJump {
+        ms: i64,
+    },
 }
 
 impl Fault {

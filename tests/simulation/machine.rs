@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use houston_agent::apply::deployment::{DeployedPackage, Deployment};
 use houston_agent::apply::journal;
-use houston_agent::host::{
-    Fetch, FetchError, HookStep, Host, Keep, Record, ServiceStep, StepError,
-};
+use houston_agent::host::{Fetch, FetchError, HookStep, Host, Keep, Record, ServiceStep, StepError};
 use houston_common::clock::millis;
 use houston_common::digest::{ReleaseDigest, TreeDigest};
 use houston_common::error::{Code, Refusal};
@@ -60,7 +58,11 @@ pub(super) struct Machine {
 /// What the checkers watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Happened {
-    Switched { environment: EnvironmentName, to: Option<ReleaseDigest>, generation: Option<Generation> },
+    Switched {
+        environment: EnvironmentName,
+        to: Option<ReleaseDigest>,
+        generation: Option<Generation>,
+    },
     Hook {
         environment: EnvironmentName,
         release: ReleaseDigest,
@@ -70,7 +72,10 @@ pub(super) enum Happened {
         generation: Option<Generation>,
     },
     /// Something that must never be.
-    Wrong { law: &'static str, detail: String },
+    Wrong {
+        law: &'static str,
+        detail: String,
+    },
 }
 
 /// What an environment has on the disk, as it is read now and as it would be after a power cut.
@@ -105,7 +110,12 @@ struct Process {
 }
 
 impl Machine {
-    pub(super) fn new(zone: usize, library: Rc<Library>, mut random: Random, planted: Option<Planted>) -> Shared {
+    pub(super) fn new(
+        zone: usize,
+        library: Rc<Library>,
+        mut random: Random,
+        planted: Option<Planted>,
+    ) -> Shared {
         let boots_services = random.chance(50);
         Rc::new(RefCell::new(Self {
             zone,
@@ -152,7 +162,8 @@ impl Machine {
         for (environment, disk) in &self.disk {
             let Some(current) = &disk.read.current else { continue };
             for package in &disk.read.enabled {
-                let deployed = disk.read.releases.get(&current.release).and_then(|release| release.package(package));
+                let deployed =
+                    disk.read.releases.get(&current.release).and_then(|release| release.package(package));
                 started.extend(deployed.map(|deployed| (environment.clone(), Rc::new((**deployed).clone()))));
             }
         }
@@ -216,7 +227,11 @@ impl Machine {
     }
 
     /// What a probe of a service sees.
-    pub(super) fn probe(&self, environment: &EnvironmentName, package: &DeployedPackage) -> Result<(), String> {
+    pub(super) fn probe(
+        &self,
+        environment: &EnvironmentName,
+        package: &DeployedPackage,
+    ) -> Result<(), String> {
         if self.planted == Some(Planted::HealthyByDefault) {
             return Ok(());
         }
@@ -238,11 +253,15 @@ impl Machine {
                 mixed.push(format!("{environment}: what is current is no whole release: {current:?}"));
             }
         }
-        self.happened.extend(mixed.into_iter().map(|detail| Happened::Wrong { law: "A1 whole sets", detail }));
+        self.happened
+            .extend(mixed.into_iter().map(|detail| Happened::Wrong { law: "A1 whole sets", detail }));
     }
 
     /// The journal's state, as it would be read after a power cut.
-    pub(super) fn journaled(&self, environment: &EnvironmentName) -> Option<houston_agent::apply::machine::State> {
+    pub(super) fn journaled(
+        &self,
+        environment: &EnvironmentName,
+    ) -> Option<houston_agent::apply::machine::State> {
         let bytes = self.disk.get(environment)?.durable.records.get(&Record::Journal)?;
         journal::read_state(bytes).ok()
     }
@@ -281,7 +300,11 @@ fn step_error(code: Code, message: &str) -> StepError {
 
 impl SimulatedHost {
     /// One effect, after which, or instead of which, the agent may die.
-    fn effect<T>(&mut self, ms: (u64, u64), act: impl FnOnce(&mut Machine, &mut Disk) -> T) -> Result<T, Dead> {
+    fn effect<T>(
+        &mut self,
+        ms: (u64, u64),
+        act: impl FnOnce(&mut Machine, &mut Disk) -> T,
+    ) -> Result<T, Dead> {
         let mut machine = self.machine.borrow_mut();
         if machine.is_dead {
             return Err(Dead);
@@ -332,7 +355,8 @@ impl Host for SimulatedHost {
 
     fn write_record(&mut self, record: Record, bytes: &[u8]) -> Result<(), Refusal> {
         let environment = self.environment.clone();
-        let is_late = record == Record::Journal && self.machine.borrow().planted == Some(Planted::JournalAfterAction);
+        let is_late =
+            record == Record::Journal && self.machine.borrow().planted == Some(Planted::JournalAfterAction);
         if is_late {
             // Told as written, and written after the action that it was to come before.
             let mut machine = self.machine.borrow_mut();
@@ -528,7 +552,9 @@ impl Host for SimulatedHost {
                 contents.fetched.retain(|release| named.contains(release));
             }
             let current = disk.read.current.as_ref();
-            if let Some(current) = current.filter(|current| !disk.read.releases.contains_key(&current.release)) {
+            if let Some(current) =
+                current.filter(|current| !disk.read.releases.contains_key(&current.release))
+            {
                 let detail = format!("what is current was collected: {}", current.release);
                 machine.happened.push(Happened::Wrong { law: "A12 way back kept", detail });
             }

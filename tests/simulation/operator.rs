@@ -99,7 +99,8 @@ impl Order {
                     version: package.version.clone(),
                 };
                 let steady = PackageId { name: name(STEADY), version: name("1") };
-                let request = CreateVersionSet { name: name(set), packages: vec![steady, id(package)], reason };
+                let request =
+                    CreateVersionSet { name: name(set), packages: vec![steady, id(package)], reason };
                 catalog::create_set(state, &caller, &request, wall).map(done)
             }
             Self::Apply { environment, policy, mode } => {
@@ -199,8 +200,9 @@ fn labelled(host: &HostId, side: bool) -> EditHost {
 /// Any that makes sense, with waits of seconds and minutes.
 pub(super) fn policy(random: &mut Random) -> Policy {
     let seconds = |random: &mut Random, least, most| Duration::from_secs(random.between(least, most));
-    let floors = [Share::Percent(66), Share::Percent(66), Share::Percent(50), Share::Percent(75)];
-    let batches = [Share::Percent(33), Share::Percent(50), Share::Hosts(1), Share::Hosts(2), Share::Percent(100)];
+    let floors = [66, 66, 50, 75, 80, 85].map(Share::Percent);
+    let batches =
+        [Share::Percent(33), Share::Percent(50), Share::Hosts(1), Share::Hosts(2), Share::Percent(100)];
     let budgets = [Share::Percent(1), Share::Percent(1), Share::Hosts(2), Share::Percent(20)];
     Policy {
         batch: *random.pick(&batches).expect("some"),

@@ -209,7 +209,12 @@ fn active(environment: &Environment) -> Option<RolloutId> {
     environment.rollout.as_ref().map(|rollout| rollout.id)
 }
 
-fn count_only_disrupted(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
+fn count_only_disrupted(
+    environment: &Environment,
+    fleet: &Fleet,
+    gates: &GateValues,
+    now: FleetTime,
+) -> Plan {
     planner::plan(&seen(environment, fleet, as_it_is, make_healthy), fleet, gates, now)
 }
 
@@ -254,11 +259,19 @@ fn wall_clock_bake(environment: &Environment, fleet: &Fleet, gates: &GateValues,
     planner::plan(&seen(environment, fleet, by_wall, |_| {}), fleet, gates, now)
 }
 
-fn no_failures_reported(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
+fn no_failures_reported(
+    environment: &Environment,
+    fleet: &Fleet,
+    gates: &GateValues,
+    now: FleetTime,
+) -> Plan {
     let own = active(environment);
     let seen = seen(environment, fleet, as_it_is, |seen| {
         let is_own = own.is_some_and(|own| seen.member.lane == Lane::Rollout(own));
-        if is_own && seen.member.step == Step::Granted && seen.member.grant.is_some_and(|grant| !grant.reverting) {
+        if is_own
+            && seen.member.step == Step::Granted
+            && seen.member.grant.is_some_and(|grant| !grant.reverting)
+        {
             seen.member.grant = None;
             seen.member.step = Step::Settled;
             make_healthy(seen);
@@ -276,7 +289,9 @@ fn write_after_halt(environment: &Environment, fleet: &Fleet, gates: &GateValues
             plan
         }
         Stage::Halted => {
-            let Some(rolling) = BEFORE_HALT.with_borrow_mut(|before| before.remove(&rollout.id)) else { return plan };
+            let Some(rolling) = BEFORE_HALT.with_borrow_mut(|before| before.remove(&rollout.id)) else {
+                return plan;
+            };
             let before = |rollout: &mut Rollout| {
                 rollout.stage = Stage::Rolling(Rolling { granted: 0, ..rolling });
                 (rollout.first_failure, rollout.failures, rollout.exceptions) = (None, 0, 0);
@@ -296,7 +311,7 @@ fn roll_back_everybody(environment: &Environment, fleet: &Fleet, gates: &GateVal
         if let Some(id) = id
             && seen.member.grant.is_none()
             && seen.member.in_service()
-            && seen.member.step_in(id) != Step::TakenBack
+            && matches!(seen.member.step_in(id), Step::Waiting | Step::Preparing | Step::Ready)
         {
             (seen.member.lane, seen.member.step) = (Lane::Rollout(id), Step::Settled);
         }
@@ -313,7 +328,12 @@ fn look_up_way_back(environment: &Environment, fleet: &Fleet, gates: &GateValues
     plan
 }
 
-fn rollback_skips_budget(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
+fn rollback_skips_budget(
+    environment: &Environment,
+    fleet: &Fleet,
+    gates: &GateValues,
+    now: FleetTime,
+) -> Plan {
     let relaxed = |rollout: &mut Rollout| {
         if rollout.stage == Stage::RollingBack {
             without_floors(rollout);
@@ -397,7 +417,9 @@ fn wait_for_all(environment: &Environment, fleet: &Fleet, gates: &GateValues, no
 
 fn health_before_fix(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
     let mut plan = planner::plan(environment, fleet, gates, now);
-    let is_sick = environment.members().any(|live| live.member.in_service() && live.member.grant.is_none() && !live.counts_available());
+    let is_sick = environment
+        .members()
+        .any(|live| live.member.in_service() && live.member.grant.is_none() && !live.counts_available());
     if is_sick && plan.grants.iter().any(|grant| grant.lane != Lane::Standing) {
         plan.grants.clear();
         plan.waiting.push(WaitingOn::NotHeardYet);
@@ -405,7 +427,12 @@ fn health_before_fix(environment: &Environment, fleet: &Fleet, gates: &GateValue
     plan
 }
 
-fn window_at_grant(member: &Member, rollout: Option<&Rollout>, report: &EnvironmentReport, now: FleetTime) -> Folded {
+fn window_at_grant(
+    member: &Member,
+    rollout: Option<&Rollout>,
+    report: &EnvironmentReport,
+    now: FleetTime,
+) -> Folded {
     let mut report = report.clone();
     if report.phase == Phase::Proving {
         report.phase = Phase::Settled;
@@ -413,7 +440,12 @@ fn window_at_grant(member: &Member, rollout: Option<&Rollout>, report: &Environm
     fold::fold(member, rollout, &report, now)
 }
 
-fn retry_forward(member: &Member, rollout: Option<&Rollout>, report: &EnvironmentReport, now: FleetTime) -> Folded {
+fn retry_forward(
+    member: &Member,
+    rollout: Option<&Rollout>,
+    report: &EnvironmentReport,
+    now: FleetTime,
+) -> Folded {
     let mut folded = fold::fold(member, rollout, report, now);
     if let Some(member) = folded.member.as_mut().filter(|member| member.step == Step::Reverted) {
         member.step = Step::Waiting;
@@ -424,7 +456,12 @@ fn retry_forward(member: &Member, rollout: Option<&Rollout>, report: &Environmen
     folded
 }
 
-fn fold_healthy(member: &Member, rollout: Option<&Rollout>, report: &EnvironmentReport, now: FleetTime) -> Folded {
+fn fold_healthy(
+    member: &Member,
+    rollout: Option<&Rollout>,
+    report: &EnvironmentReport,
+    now: FleetTime,
+) -> Folded {
     let mut report = report.clone();
     if report.phase == Phase::Settled {
         report.health = HealthReport::Healthy { for_at_least: std::time::Duration::ZERO };

@@ -40,7 +40,6 @@ impl Manner {
             Self::Fine | Self::SickIn(_) | Self::SickAfter(_) | Self::CheckRefuses | Self::StopFails => false,
         }
     }
-
 }
 
 /// A version as it was built.
@@ -81,7 +80,13 @@ impl Library {
                 3 | 4 => Manner::SickAfter(random.between(20_000, 400_000)),
                 5 => Manner::StartFails,
                 6 => Manner::StartHangs,
-                _ => if random.chance(50) { Manner::CheckRefuses } else { Manner::StopFails },
+                _ => {
+                    if random.chance(50) {
+                        Manner::CheckRefuses
+                    } else {
+                        Manner::StopFails
+                    }
+                }
             };
             library.add(PACKAGE, number, manner, random);
         }
@@ -89,7 +94,8 @@ impl Library {
     }
 
     fn add(&mut self, package: &str, number: usize, manner: Manner, random: &mut Random) {
-        let file = PackageFile::parse(text(package, number, manner, random).as_bytes()).expect("a package file");
+        let file =
+            PackageFile::parse(text(package, number, manner, random).as_bytes()).expect("a package file");
         let tree = TreeDigest(Digest::of(format!("{package} {number}").as_bytes()));
         let trees = BTreeMap::from([(Platform::any(), tree)]);
         let package = PackageVersion { name: name(package), version: name(&number.to_string()), trees };
@@ -125,7 +131,10 @@ impl Library {
 fn text(package: &str, number: usize, manner: Manner, random: &mut Random) -> String {
     let mut text = format!("name = \"{package}\"\nversion = \"{number}\"\n");
     let mut hook = |phase: &str, timeout: u32, rerun: bool| {
-        let _ = write!(text, "\n[hooks.{phase}]\ncommand = [\"hooks/{phase}\"]\ntimeout = \"{timeout}s\"\nrerun = {rerun}\n");
+        let _ = write!(
+            text,
+            "\n[hooks.{phase}]\ncommand = [\"hooks/{phase}\"]\ntimeout = \"{timeout}s\"\nrerun = {rerun}\n"
+        );
     };
     if manner == Manner::CheckRefuses || random.chance(30) {
         hook("check", 10, true);

@@ -268,7 +268,9 @@ impl World {
             }
             Event::AgentStarts { host, incarnation } => self.start_agent(&host, incarnation),
             Event::PowerOn { host, incarnation } => {
-                let Some(node) = self.nodes.get(&host).filter(|node| node.incarnation == incarnation) else { return };
+                let Some(node) = self.nodes.get(&host).filter(|node| node.incarnation == incarnation) else {
+                    return;
+                };
                 node.machine.borrow_mut().power_on(self.now);
                 self.at(self.now + 500, Event::AgentStarts { host, incarnation });
             }
@@ -294,9 +296,16 @@ impl World {
 
     // Hosts.
 
-    fn with_agent(&mut self, host: &HostId, incarnation: u64, act: impl FnOnce(&mut Agent, u64) -> Vec<Next>) {
+    fn with_agent(
+        &mut self,
+        host: &HostId,
+        incarnation: u64,
+        act: impl FnOnce(&mut Agent, u64) -> Vec<Next>,
+    ) {
         let now = self.now;
-        let Some(node) = self.nodes.get_mut(host).filter(|node| node.incarnation == incarnation) else { return };
+        let Some(node) = self.nodes.get_mut(host).filter(|node| node.incarnation == incarnation) else {
+            return;
+        };
         let Some(agent) = node.agent.as_mut() else { return };
         let next = act(agent, now);
         self.follow(host, next);
@@ -329,7 +338,12 @@ impl World {
                 Next::Turned { environment, before, after } => {
                     if before.phase != after.phase || before.stamp != after.stamp {
                         let generation = after.stamp.map(|stamp| stamp.generation.0);
-                        self.note(|| format!("{host} {environment}: {:?} -> {:?} at {generation:?}", before.phase, after.phase));
+                        self.note(|| {
+                            format!(
+                                "{host} {environment}: {:?} -> {:?} at {generation:?}",
+                                before.phase, after.phase
+                            )
+                        });
                     }
                     let place = (environment, host.clone());
                     let machine = machine.borrow();
@@ -367,7 +381,9 @@ impl World {
 
     fn start_agent(&mut self, host: &HostId, incarnation: u64) {
         let random = self.chance.fork();
-        let Some(node) = self.nodes.get_mut(host).filter(|node| node.incarnation == incarnation) else { return };
+        let Some(node) = self.nodes.get_mut(host).filter(|node| node.incarnation == incarnation) else {
+            return;
+        };
         let (agent, next) = Agent::start(&node.machine, self.now, random);
         node.agent = agent;
         self.note(|| format!("{host} agent starts"));
@@ -529,13 +545,19 @@ impl World {
             Ok(Edit::Member(member)) => self.note(|| {
                 let told = member.told.map(|told| (told.generation.0, told.is_activate()));
                 let grant = member.grant.map(|grant| grant.generation.0);
-                format!("= {} {}: {:?} {:?} told {told:?} grant {grant:?}", member.host, member.environment, member.lane, member.step)
+                format!(
+                    "= {} {}: {:?} {:?} told {told:?} grant {grant:?}",
+                    member.host, member.environment, member.lane, member.step
+                )
             }),
             Ok(Edit::Rollout(rollout)) => self.note(|| {
                 let paused = if rollout.paused.is_some() { " paused" } else { "" };
                 let (failures, exceptions) = (rollout.failures, rollout.exceptions);
                 let cause = rollout.cause.as_ref().map(|cause| format!(" {cause:?}")).unwrap_or_default();
-                format!("= rollout {} {}: {:?}{paused} failures {failures} exceptions {exceptions}{cause}", rollout.id, rollout.environment, rollout.stage)
+                format!(
+                    "= rollout {} {}: {:?}{paused} failures {failures} exceptions {exceptions}{cause}",
+                    rollout.id, rollout.environment, rollout.stage
+                )
             }),
             _ => {}
         }
@@ -546,7 +568,7 @@ impl World {
         self.note(|| format!("order {order:?}: {result:?}{}", if has_died { ", and then?" } else { "" }));
         if let (Order::Enroll { host, zone, ephemeral_suffix }, Ok(_)) = (&order, &result) {
             let host: HostId = name(&format!("{host}-{ephemeral_suffix}"));
-            if self.checker.stored.hosts.contains_key(&host) {
+            if !has_died || self.checker.stored.hosts.contains_key(&host) {
                 self.join(host, *zone);
             }
         }
@@ -559,7 +581,13 @@ impl World {
                 (_, Ok(_)) => {}
                 // Under its floors no host could move: the way out that the refusal names.
                 (Order::Start { environment, set, .. }, Err(_)) => {
-                    last.orders.push(Order::Start { environment, set, supersede: true, force: true, allow_outage: true });
+                    last.orders.push(Order::Start {
+                        environment,
+                        set,
+                        supersede: true,
+                        force: true,
+                        allow_outage: true,
+                    });
                 }
                 (_, Err(_)) => {}
             }
@@ -572,7 +600,7 @@ impl World {
         }
         let hosts: Vec<HostId> = self.nodes.keys().cloned().collect();
         let is_active = self.checker.active(&environment).is_some();
-        if let Some(policy) = self.policies.get(&environment) {
+        if let Some(policy) = self.policies.get(&environment).filter(|_| !hosts.is_empty()) {
             let order = operator::next(&mut self.operator, &environment, policy, is_active, &hosts);
             self.order(order);
         }
@@ -604,7 +632,9 @@ impl World {
             Fault::StoreFails { after, fault } => self.store.fail_after(after, fault),
             Fault::KillAgent { fuse, fuse_after } => self.kill_agent(&host, fuse, fuse_after, false),
             Fault::CutPower { fuse, fuse_after } => self.kill_agent(&host, fuse, fuse_after, true),
-            Fault::CutHost { up_ms, down_ms } => self.network.cut(&host, self.now + up_ms, self.now + down_ms),
+            Fault::CutHost { up_ms, down_ms } => {
+                self.network.cut(&host, self.now + up_ms, self.now + down_ms)
+            }
             Fault::CutZone { up_ms, down_ms } => {
                 let zone = self.nodes.get(&host).map(|node| node.machine.borrow().zone);
                 for (host, node) in &self.nodes {
@@ -658,7 +688,12 @@ impl World {
         for (environment, policy) in &self.policies {
             let policy = Box::new(policy.clone());
             orders.push(Order::Apply { environment: environment.clone(), policy, mode: Some("fine") });
-            let is_empty = !self.checker.stored.members.values().any(|member| member.environment == *environment && !member.detached);
+            let is_empty = !self
+                .checker
+                .stored
+                .members
+                .values()
+                .any(|member| member.environment == *environment && !member.detached);
             if is_empty {
                 continue;
             }
@@ -705,7 +740,9 @@ impl World {
                 }
             }
             (Some(why), Some(_)) => self.checker.broken_at_rest("L1 and stays", why),
-            (Some(why), None) if self.now > deadline => self.checker.broken_at_rest("L1 everything converges", why),
+            (Some(why), None) if self.now > deadline => {
+                self.checker.broken_at_rest("L1 everything converges", why)
+            }
             (Some(_), None) | (None, Some(_)) => {}
         }
     }
@@ -732,7 +769,13 @@ impl World {
             let since = *last.floored.entry(environment.clone()).or_insert(self.now);
             if self.now > since + FLOOR_PATIENCE_MS && last.allowed.insert(environment.clone()) {
                 let set = Library::good(1);
-                last.orders.push(Order::Start { environment, set, supersede: true, force: true, allow_outage: true });
+                last.orders.push(Order::Start {
+                    environment,
+                    set,
+                    supersede: true,
+                    force: true,
+                    allow_outage: true,
+                });
             }
         }
     }
@@ -745,7 +788,10 @@ impl World {
         for (name, definition) in &self.checker.stored.definitions {
             if let Some(rollout) = self.checker.active(name) {
                 let waiting = self.waiting(name);
-                return Some(format!("{name}: rollout {} is {:?} {:?}, {waiting:?}", rollout.id, rollout.stage, rollout.cause));
+                return Some(format!(
+                    "{name}: rollout {} is {:?} {:?}, {waiting:?}",
+                    rollout.id, rollout.stage, rollout.cause
+                ));
             }
             let members = self.checker.stored.members.values();
             for member in members.filter(|member| member.environment == *name && !member.detached) {
@@ -755,7 +801,10 @@ impl World {
                 let wanted = definition.baked.digest();
                 let is_there = definition.baked.is_empty() || (runs == Some(wanted) && machine.serves(name));
                 if !is_there || member.settled != Some(definition.baked) {
-                    return Some(format!("{name}: {} runs {runs:?}, not {wanted:?}: {member:?}", member.host));
+                    return Some(format!(
+                        "{name}: {} runs {runs:?}, not {wanted:?}: {member:?}",
+                        member.host
+                    ));
                 }
             }
         }
@@ -767,4 +816,3 @@ impl World {
 pub(super) fn run(seed: u64, setting: Setting) -> Outcome {
     World::new(seed, setting).run()
 }
-

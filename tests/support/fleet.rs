@@ -24,7 +24,7 @@ mod processes;
 
 pub use agent::Agent;
 pub use package::{Hook, Package};
-pub use processes::{end, parent, processes_with, signal};
+pub use processes::{end, processes_with, signal};
 
 /// Longest that anything may take here: two cores that also build something are slow.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -178,11 +178,6 @@ impl Fleet {
     /// HOST:PORT of hosts and operators.
     pub fn agents_address(&self) -> &str {
         &self.agents_address
-    }
-
-    /// HOST:PORT of new machines.
-    pub fn enrollment_address(&self) -> &str {
-        &self.enrollment_address
     }
 
     fn address(&self, last: u8) -> Ipv4Addr {

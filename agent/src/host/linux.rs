@@ -14,7 +14,6 @@ use houston_common::release::{ReleaseContent, Settings};
 use houston_common::report::{EnvironmentReport, HealthReport};
 use tokio::runtime::Handle;
 
-use super::{Keep, layout};
 use super::blobs::Blobs;
 use super::cgroup::Cgroups;
 use super::claims::Claims;
@@ -25,6 +24,7 @@ use super::release_dir::StateDir;
 use super::service::direct::Direct;
 use super::service::{ServiceKey, ServiceRunner as _, Status};
 use super::variables::{Place, Variables};
+use super::{Keep, layout};
 use crate::apply::deployment::DeployedPackage;
 use crate::link::Link;
 
@@ -237,9 +237,8 @@ impl Linux {
             .flat_map(|content| self.trees_of(content).unwrap_or_default())
             .filter(|tree| !laid_out.contains(tree))
             .collect();
-        let manifest = |tree| {
-            self.blobs.manifest(tree).or_else(|| layout::kept_manifest(self.state.trees(), tree))
-        };
+        let manifest =
+            |tree| self.blobs.manifest(tree).or_else(|| layout::kept_manifest(self.state.trees(), tree));
         let manifests: Vec<Manifest> = wanted.iter().filter_map(manifest).collect();
         let files: BTreeSet<FileDigest> =
             manifests.iter().flat_map(Manifest::files).map(|(_, _, _, digest)| digest).collect();

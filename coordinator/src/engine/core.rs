@@ -17,10 +17,10 @@ use houston_common::rollout::Cause;
 use crate::audit::Audit;
 use crate::environment::Environment;
 use crate::records;
+use crate::rollout::Stage;
 use crate::rollout::check::{self, Violation};
 use crate::rollout::fold::{self, Folded};
 use crate::rollout::perform::{self, Performed};
-use crate::rollout::Stage;
 use crate::rollout::planner::{self, Change, GateValues, Plan, Turn};
 use crate::state::{Edit, Meta, State};
 use crate::store::{self, COMMIT_CHANGES_MAX, CommitError, Key, Store};
@@ -31,13 +31,7 @@ pub use check_in::{revoked, unknown_host};
 #[derive(Debug, Clone, Copy)]
 pub struct Minds {
     pub plan: fn(&Environment, &crate::fleet::Fleet, &GateValues, FleetTime) -> Plan,
-    pub check: fn(
-        &Environment,
-        &crate::fleet::Fleet,
-        &GateValues,
-        &Plan,
-        FleetTime,
-    ) -> Result<(), Violation>,
+    pub check: fn(&Environment, &crate::fleet::Fleet, &GateValues, &Plan, FleetTime) -> Result<(), Violation>,
     pub fold: fn(
         &crate::environment::member::Member,
         Option<&crate::rollout::Rollout>,
@@ -89,7 +83,11 @@ impl Core {
         let mut edits = Vec::with_capacity(snapshot.records.len());
         for (key, value) in &snapshot.records {
             edits.push(records::decode(key, value).map_err(|error| {
-                Refusal::new(Code::Store, houston_common::error::chain(&error), "restore a backup of the store")
+                Refusal::new(
+                    Code::Store,
+                    houston_common::error::chain(&error),
+                    "restore a backup of the store",
+                )
             })?);
         }
         let meta = edits.iter().find_map(|edit| match edit {
@@ -97,7 +95,11 @@ impl Core {
             _ => None,
         });
         let meta = meta.ok_or_else(|| {
-            Refusal::new(Code::Store, "the store has no record of itself", "make one with `houston-coordinator init`")
+            Refusal::new(
+                Code::Store,
+                "the store has no record of itself",
+                "make one with `houston-coordinator init`",
+            )
         })?;
         let mut state = State::new(epoch, meta, lost_after);
         state.load(edits);
@@ -119,8 +121,7 @@ impl Core {
     pub fn create(store: &dyn Store, meta: Meta, edits: &[Edit]) -> Result<(), Refusal> {
         let epoch = store.take_over(houston_common::id::Epoch(0)).map_err(Refusal::from)?;
         let first = Edit::Meta(meta);
-        let changes: Vec<store::Change> =
-            std::iter::once(&first).chain(edits).map(records::encode).collect();
+        let changes: Vec<store::Change> = std::iter::once(&first).chain(edits).map(records::encode).collect();
         store.commit(epoch, &changes).map(drop).map_err(|error| {
             Refusal::new(Code::Store, houston_common::error::chain(&error), "look at the disk")
         })
@@ -192,7 +193,9 @@ impl Core {
 
     fn is_granted(&self, environment: &EnvironmentName, host: &HostId) -> bool {
         let environment = self.state.environments.get(environment);
-        environment.and_then(|environment| environment.member(host)).is_some_and(|live| live.member.grant.is_some())
+        environment
+            .and_then(|environment| environment.member(host))
+            .is_some_and(|live| live.member.grant.is_some())
     }
 
     fn touch_host(&mut self, host: &HostId) {

@@ -77,6 +77,8 @@ pub struct Counted {
     pub member: bool,
     pub in_service: bool,
     pub available: bool,
+    /// It is available, or says so and is perhaps in the middle of something.
+    pub may_serve: bool,
     /// Of its open grant.
     pub deadline: Option<FleetTime>,
     /// Until it should have prepared.
@@ -118,6 +120,7 @@ pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, ent
         member: !member.detached,
         in_service: member.in_service(),
         available,
+        may_serve: may_serve(definition, live, entry),
         deadline: member.grant.map(|grant| grant.deadline),
         prepare_by: member.prepare_by.filter(|_| member.step == Step::Preparing && member.grant.is_none()),
     };
@@ -138,9 +141,14 @@ pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, ent
 
 /// In service, heard of, healthy, and in the middle of nothing.
 pub fn is_available(definition: &Definition, live: &Live, entry: &Entry) -> bool {
-    let healthy = live.report.as_ref().is_some_and(|report| {
-        matches!(report.health, HealthReport::Healthy { .. }) && has_come_to_rest(&live.member, report)
-    });
+    let at_rest = live.report.as_ref().is_some_and(|report| has_come_to_rest(&live.member, report));
+    at_rest && may_serve(definition, live, entry)
+}
+
+/// The same, by its own word alone.
+fn may_serve(definition: &Definition, live: &Live, entry: &Entry) -> bool {
+    let healthy =
+        live.report.as_ref().is_some_and(|report| matches!(report.health, HealthReport::Healthy { .. }));
     let busy = entry.granted_in.as_ref().is_some_and(|granted| *granted != definition.name);
     live.member.in_service()
         && entry.is_seen()
@@ -181,7 +189,9 @@ fn class_going_forward(rollout: &Rollout, live: &Live, entry: &Entry, reach: Rea
     }
     match member.step_in(rollout.id) {
         Step::Settled => Class::Updated(wellness(live, entry)),
-        Step::Reverted | Step::Failed | Step::TakingBack | Step::TakenBack | Step::Excepted(_) => Class::Ended,
+        Step::Reverted | Step::Failed | Step::TakingBack | Step::TakenBack | Step::Excepted(_) => {
+            Class::Ended
+        }
         // It runs the target already and is well: nothing to prove again.
         Step::Waiting | Step::Preparing | Step::Ready | Step::Granted
             if member.settled == Some(rollout.target) && reach == Reach::Up && live.runs(&rollout.target) =>
@@ -196,10 +206,8 @@ fn class_going_forward(rollout: &Rollout, live: &Live, entry: &Entry, reach: Rea
 }
 
 fn wellness(live: &Live, entry: &Entry) -> Wellness {
-    let healthy = live
-        .report
-        .as_ref()
-        .is_some_and(|report| matches!(report.health, HealthReport::Healthy { .. }));
+    let healthy =
+        live.report.as_ref().is_some_and(|report| matches!(report.health, HealthReport::Healthy { .. }));
     // A host from which everything was uninstalled has nothing that could be unwell.
     let runs_nothing = live.member.settled.is_some_and(|release| release.is_empty());
     if entry.contact.lost {
@@ -341,11 +349,7 @@ impl Index {
 
     /// Hosts of a class over all zones, zone by zone.
     pub fn all(&self, class: Class) -> impl Iterator<Item = &HostId> {
-        self.classes
-            .values()
-            .filter_map(move |classes| classes.get(&class))
-            .flatten()
-            .map(|(_, host)| host)
+        self.classes.values().filter_map(move |classes| classes.get(&class)).flatten().map(|(_, host)| host)
     }
 
     pub fn count_all(&self, class: Class) -> u32 {

@@ -97,6 +97,9 @@ where
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
+            if !is_grpc(&request) {
+                return Ok(no_call());
+            }
             let method = request.uri().path().to_owned();
             let info = request.extensions().get::<ConnectInfo>().cloned();
             let admitted = if is_too_late(&request) {
@@ -121,16 +124,35 @@ where
     }
 }
 
-/// Whether nobody waits for the answer any more: the time that the caller gave is none.
-fn is_too_late<B>(request: &http::Request<B>) -> bool {
-    let timeout = request.headers().get("grpc-timeout").map(http::HeaderValue::as_bytes);
-    timeout.and_then(<[u8]>::split_last).is_some_and(|(_unit, amount)| {
-        !amount.is_empty() && amount.iter().all(|digit| *digit == b'0')
+/// Whether the request says that it is a call: pages that a browser shows can send other kinds, with
+/// the certificate that its user has chosen.
+fn is_grpc<B>(request: &http::Request<B>) -> bool {
+    let kind = request.headers().get(http::header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    kind.is_some_and(|kind| {
+        matches!(kind.strip_prefix(b"application/grpc"), Some([]) | Some([b'+' | b';', ..]))
     })
 }
 
+fn no_call() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response
+}
+
+/// Whether nobody waits for the answer any more: the time that the caller gave is none.
+fn is_too_late<B>(request: &http::Request<B>) -> bool {
+    let timeout = request.headers().get("grpc-timeout").map(http::HeaderValue::as_bytes);
+    timeout
+        .and_then(<[u8]>::split_last)
+        .is_some_and(|(_unit, amount)| !amount.is_empty() && amount.iter().all(|digit| *digit == b'0'))
+}
+
 fn too_late() -> Refusal {
-    Refusal::new(Code::Timeout, "the caller's deadline has passed; nothing was done", "give the call more time")
+    Refusal::new(
+        Code::Timeout,
+        "the caller's deadline has passed; nothing was done",
+        "give the call more time",
+    )
 }
 
 /// The response, or the refusal of a request that the library could not read.
@@ -162,5 +184,45 @@ fn log_refusal(method: &str, info: Option<&ConnectInfo>, response: &Response) {
             tracing::error!(method, peer, code = %refusal.code, what = refusal.what, "refused a call")
         }
         _ => tracing::info!(method, peer, code = %refusal.code, what = refusal.what, "refused a call"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &str, value: &str) -> http::Request<()> {
+        http::Request::builder().header(name, value).body(()).expect("a request")
+    }
+
+    #[test]
+    fn a_deadline_of_nothing_has_passed() {
+        for (timeout, passed) in [
+            ("0n", true),
+            ("00000000S", true),
+            ("0m", true),
+            ("1n", false),
+            ("10S", false),
+            ("n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_too_late(&with("grpc-timeout", timeout)), passed, "{timeout:?}");
+        }
+        assert!(!is_too_late(&http::Request::new(())), "who gives none has time");
+    }
+
+    #[test]
+    fn a_call_says_that_it_is_one() {
+        for (kind, call) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+            ("text/plain", false),
+        ] {
+            assert_eq!(is_grpc(&with("content-type", kind)), call, "{kind}");
+        }
+        assert!(!is_grpc(&http::Request::new(())));
     }
 }

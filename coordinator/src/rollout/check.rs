@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use houston_common::clock::FleetTime;
 use houston_common::id::{HostId, Zone};
-use houston_common::report::{HealthReport, Phase};
+use houston_common::report::HealthReport;
 use houston_common::view::Presence;
 
 use super::planner::{Change, GateValues, Grant, Plan, Turn};
@@ -77,18 +77,13 @@ fn may_be_granted(environment: &Environment, fleet: &Fleet, grant: &Grant) -> Re
     Ok(())
 }
 
+/// By its own word. One that may be in the middle of something is among those away already, and counts
+/// once more: it may be serving all the same.
 fn serves(live: &Live, entry: &Entry, environment: &Environment) -> bool {
     let member = &live.member;
     let in_service = !member.detached && matches!(member.settled, Some(release) if !release.is_empty());
-    let healthy = live.report.as_ref().is_some_and(|report| {
-        let on_its_way = matches!(
-            report.phase,
-            Phase::Stopping | Phase::Switching | Phase::Starting | Phase::Proving | Phase::Reverting
-        );
-        let said = report.stamp.map(|stamp| stamp.generation);
-        let unheard = matches!(member.told, Some(told) if told.is_activate() && said != Some(told.generation));
-        matches!(report.health, HealthReport::Healthy { .. }) && !on_its_way && !unheard
-    });
+    let healthy =
+        matches!(live.report.as_ref().map(|report| &report.health), Some(HealthReport::Healthy { .. }));
     let elsewhere = matches!(&entry.granted_in, Some(name) if name != environment.name());
     in_service
         && healthy
@@ -150,7 +145,8 @@ fn rollout_grants(environment: &Environment, rollout: &Rollout, plan: &Plan) -> 
     if rollout.paused.is_some() {
         return broken("paused", "a grant while the rollout is paused");
     }
-    let zones: BTreeSet<&Zone> = grants.iter().filter_map(|grant| zone_of(environment, &grant.host)).collect();
+    let zones: BTreeSet<&Zone> =
+        grants.iter().filter_map(|grant| zone_of(environment, &grant.host)).collect();
     if zones.len() > 1 {
         return broken("one-zone", "grants in two zones");
     }
@@ -188,7 +184,9 @@ fn rollout_grants(environment: &Environment, rollout: &Rollout, plan: &Plan) -> 
             Ok(())
         }
         Stage::RollingBack => {
-            let started = |grant: &Grant| environment.member(&grant.host).is_some_and(|live| has_started(rollout, live));
+            let started = |grant: &Grant| {
+                environment.member(&grant.host).is_some_and(|live| has_started(rollout, live))
+            };
             if grants.iter().any(|grant| grant.release != rollout.destination() || !started(grant)) {
                 return broken("untouched", "a rollback touches a host that did not start the change");
             }

@@ -44,7 +44,12 @@ fn explain_member(
     let rollout = environment.rollout.as_ref().filter(|rollout| live.member.in_scope(rollout.id));
     match (live.class(), rollout) {
         (
-            Some(Class::Unprepared(reach) | Class::Preparing(reach) | Class::Ready(reach) | Class::ToTakeBack(reach)),
+            Some(
+                Class::Unprepared(reach)
+                | Class::Preparing(reach)
+                | Class::Ready(reach)
+                | Class::ToTakeBack(reach),
+            ),
             Some(rollout),
         ) => in_rollout(environment, rollout, fleet, gates, live, entry, reach, now),
         (Some(Class::LaneUnprepared(reach) | Class::LanePreparing(reach) | Class::LaneReady(reach)), _) => {
@@ -52,9 +57,8 @@ fn explain_member(
         }
         (Some(Class::Held), _) => held(entry),
         (Some(Class::Updated(Wellness::Well)), _) => WaitingOn::UpToDate,
-        (Some(Class::Updated(Wellness::Unknown | Wellness::Lost)), _) => {
-            unreachable(entry, now).unwrap_or(WaitingOn::Health { hosts: vec![live.member.host.clone()], more: 0 })
-        }
+        (Some(Class::Updated(Wellness::Unknown | Wellness::Lost)), _) => unreachable(entry, now)
+            .unwrap_or(WaitingOn::Health { hosts: vec![live.member.host.clone()], more: 0 }),
         (Some(Class::Ended), Some(rollout)) => ended(rollout, live),
         _ => at_rest(environment, live, entry, now),
     }
@@ -175,12 +179,9 @@ fn ended(rollout: &Rollout, live: &Live) -> WaitingOn {
                 allowed: rollout.failures,
             },
         },
-        Step::Waiting
-        | Step::Preparing
-        | Step::Ready
-        | Step::Granted
-        | Step::Settled
-        | Step::TakingBack => WaitingOn::UpToDate,
+        Step::Waiting | Step::Preparing | Step::Ready | Step::Granted | Step::Settled | Step::TakingBack => {
+            WaitingOn::UpToDate
+        }
     }
 }
 

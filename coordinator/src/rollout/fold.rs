@@ -121,11 +121,15 @@ fn fold_told(member: &mut Member, rollout: Option<&mut Rollout>, report: &Enviro
         Phase::Settled if told.is_activate() && runs(report, &told.release) => {
             member.settled = Some(told.release);
             member.owes = false;
-            if let (Lane::Rollout(id), false) = (member.lane, told.release == told.way_back) {
+            // Only what failed was granted in this lane; a host that was left out by name was not.
+            let was_granted = member.step == Step::Failed && told.release != told.way_back;
+            if let (Lane::Rollout(id), true) = (member.lane, was_granted) {
                 member.started = Some(id);
             }
         }
-        Phase::Reverted if told.is_activate() && runs(report, &told.way_back) && member.step == Step::Failed => {
+        Phase::Reverted
+            if told.is_activate() && runs(report, &told.way_back) && member.step == Step::Failed =>
+        {
             member.step = Step::Reverted;
             is_back(member, told.way_back);
         }

@@ -113,4 +113,3 @@ fn cut(mut failure: Failure) -> Failure {
     }
     failure
 }
-

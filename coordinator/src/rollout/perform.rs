@@ -108,12 +108,8 @@ impl Work<'_> {
         };
         let deadline = now.plus(policy.start_within).plus(policy.apply_deadline);
         let Some(member) = self.member(&grant.host) else { return };
-        member.told = Some(Told {
-            generation,
-            terms: Some(terms),
-            release: grant.release,
-            way_back: grant.way_back,
-        });
+        member.told =
+            Some(Told { generation, terms: Some(terms), release: grant.release, way_back: grant.way_back });
         member.grant =
             Some(member::Grant { generation, was_down: grant.was_down, reverting: false, deadline });
         member.lane = grant.lane;
@@ -165,7 +161,9 @@ impl Work<'_> {
             match rollout.as_mut() {
                 // A host that is lost on the way back holds nobody up: it is named.
                 Some(rollout)
-                    if member.step == Step::TakingBack && lost && member.lane == Lane::Rollout(rollout.id) =>
+                    if member.step == Step::TakingBack
+                        && lost
+                        && member.lane == Lane::Rollout(rollout.id) =>
                 {
                     member.grant = None;
                     outcome::except(member, rollout, Exception::LostAfterSettling);

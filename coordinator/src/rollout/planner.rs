@@ -165,11 +165,7 @@ fn go_on(environment: &Environment, rollout: &Rollout, fleet: &Fleet, now: Fleet
             bake(environment, rollout, *wave, *left, *since, now, plan);
         }
         Stage::RollingBack => back::take_back(environment, rollout, fleet, now, plan),
-        Stage::Halted
-        | Stage::Succeeded
-        | Stage::RolledBack
-        | Stage::Superseded { .. }
-        | Stage::Aborted => {}
+        Stage::Halted | Stage::Succeeded | Stage::RolledBack | Stage::Superseded { .. } | Stage::Aborted => {}
     }
 }
 
@@ -181,11 +177,9 @@ fn judge(environment: &Environment, rollout: &Rollout) -> Option<Turn> {
             return Some(Turn::Halt(Cause::RollbackFailed { host }));
         }
         Stage::Rolling(_) | Stage::Baking { .. } => {}
-        Stage::Halted
-        | Stage::Succeeded
-        | Stage::RolledBack
-        | Stage::Superseded { .. }
-        | Stage::Aborted => return None,
+        Stage::Halted | Stage::Succeeded | Stage::RolledBack | Stage::Superseded { .. } | Stage::Aborted => {
+            return None;
+        }
     }
     let crossed = |host: HostId, allowed| {
         let cause = Cause::FailureBudget { host, failures: rollout.failures, allowed };

@@ -42,8 +42,14 @@ impl Checker {
         let (Some(grant), Some(told)) = (member.grant, member.told) else { return };
         let place = (member.environment.clone(), member.host.clone());
         let taking_back = member.step == Step::TakingBack;
-        let granted =
-            Granted { place, lane: member.lane, release: told.release, taking_back, begun: false, took: None };
+        let granted = Granted {
+            place,
+            lane: member.lane,
+            release: told.release,
+            taking_back,
+            begun: false,
+            took: None,
+        };
         if self.grants.insert(grant.generation, granted).is_some() {
             self.broken("E27 none twice", format!("{} is granted twice", grant.generation));
         }
@@ -83,7 +89,8 @@ impl Checker {
     ) -> u32 {
         let rollback = rollout.is_some_and(|rollout| rollout.stage == Stage::RollingBack);
         let law = if rollback { "E16 rollback obeys floors" } else { "E1 budget at grant" };
-        let all: Vec<&Member> = self.members_of(&member.environment).filter(|other| other.in_service()).collect();
+        let all: Vec<&Member> =
+            self.members_of(&member.environment).filter(|other| other.in_service()).collect();
         let away = |zone: Option<&houston_common::id::Zone>| {
             let of = all.iter().filter(|other| zone.is_none_or(|zone| other.zone == *zone));
             let (mut hosts, mut away) = (0, 0);
@@ -107,7 +114,10 @@ impl Checker {
             let allowed = budget(share, planned(zone).unwrap_or(hosts).min(hosts));
             if away > allowed {
                 let place = zone.map_or("the fleet".to_owned(), ToString::to_string);
-                found = Some(format!("{} granted: {away} of {hosts} away in {place}, {allowed} allowed", member.host));
+                found = Some(format!(
+                    "{} granted: {away} of {hosts} away in {place}, {allowed} allowed",
+                    member.host
+                ));
             }
         }
         let (hosts, _) = away(None);
@@ -121,14 +131,19 @@ impl Checker {
     fn granted_in(&mut self, member: &Member, rollout: &Rollout, newest: Generation, was_down: bool) {
         let host = &member.host;
         if rollout.stage == Stage::Halted || rollout.is_over() {
-            self.broken("E8 halt is a barrier", format!("{host} granted by {} in {:?}", rollout.id, rollout.stage));
+            self.broken(
+                "E8 halt is a barrier",
+                format!("{host} granted by {} in {:?}", rollout.id, rollout.stage),
+            );
         }
         if rollout.paused.is_some() {
             self.broken("paused", format!("{host} granted by {} while it is paused", rollout.id));
         }
         let open: Vec<Member> = self
             .members_of(&member.environment)
-            .filter(|other| other.lane != Lane::Standing && other.grant.is_some_and(|grant| grant.generation < newest))
+            .filter(|other| {
+                other.lane != Lane::Standing && other.grant.is_some_and(|grant| grant.generation < newest)
+            })
             .cloned()
             .collect();
         if let Some(other) = open.iter().find(|other| other.zone != member.zone) {
@@ -152,24 +167,36 @@ impl Checker {
             return;
         }
         if told.release != rollout.destination() {
-            self.broken("E15 way back pinned", format!("{host} is taken back to {:?} by {rollout:?}", told.release));
+            self.broken(
+                "E15 way back pinned",
+                format!("{host} is taken back to {:?} by {rollout:?}", told.release),
+            );
         }
-        let moved = |id| self.histories.get(id).is_some_and(|history: &super::History| history.forward.contains(host));
+        let moved = |id| {
+            self.histories.get(id).is_some_and(|history: &super::History| history.forward.contains(host))
+        };
         let touched = match rollout.direction {
             Direction::Forward => moved(&rollout.id) || rollout.inherits.iter().any(moved),
             Direction::Back { .. } => true,
         };
         if !touched {
-            self.broken("E14 untouched stays", format!("{host} is taken back by {} and had not started it", rollout.id));
+            self.broken(
+                "E14 untouched stays",
+                format!("{host} is taken back by {} and had not started it", rollout.id),
+            );
         }
         let size = rollout.policy.rollback_batch.at_most_of(rollout.hosts);
         if open.len() as u32 + 1 > size {
-            self.broken("E16 rollback obeys its rate", format!("{} hosts at once, {size} allowed", open.len() + 1));
+            self.broken(
+                "E16 rollback obeys its rate",
+                format!("{} hosts at once, {size} allowed", open.len() + 1),
+            );
         }
     }
 
     fn batch_size(&self, member: &Member, rollout: &Rollout) -> u32 {
-        let hosts = self.members_of(&member.environment).filter(|other| other.zone == member.zone && !other.detached);
+        let hosts =
+            self.members_of(&member.environment).filter(|other| other.zone == member.zone && !other.detached);
         rollout.policy.batch.at_most_of(hosts.count() as u32)
     }
 }

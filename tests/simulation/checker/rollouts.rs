@@ -21,7 +21,10 @@ impl Checker {
             self.broken("L6 halt latency", format!("{} goes on after {:?}", after.id, after.first_failure));
         }
         if after.first_failure.is_some() && after.stage == Stage::RollingBack {
-            self.broken("E17 no rollback of a rollback", format!("{} goes on after {:?}", after.id, after.first_failure));
+            self.broken(
+                "E17 no rollback of a rollback",
+                format!("{} goes on after {:?}", after.id, after.first_failure),
+            );
         }
         let Some(before) = before else { return };
         self.stays_as_created(before, after);
@@ -43,7 +46,9 @@ impl Checker {
                 }
                 true
             }
-            (Stage::Rolling(before), Stage::Rolling(after)) => after.batch > before.batch || after.granted < before.granted,
+            (Stage::Rolling(before), Stage::Rolling(after)) => {
+                after.batch > before.batch || after.granted < before.granted
+            }
             (Stage::Rolling(_), Stage::Succeeded) => {
                 self.broken("E5 bake", format!("{} succeeded without a bake", after.id));
                 true
@@ -60,8 +65,18 @@ impl Checker {
 
     fn stays_as_created(&mut self, before: &Rollout, after: &Rollout) {
         let fixed = |rollout: &Rollout| {
-            let Rollout { environment, target, way_back, policy, direction, zones, hosts, started_by, .. } = rollout;
-            (environment.clone(), (*target, *way_back), policy.clone(), *direction, zones.clone(), *hosts, started_by.clone())
+            let Rollout {
+                environment, target, way_back, policy, direction, zones, hosts, started_by, ..
+            } = rollout;
+            (
+                environment.clone(),
+                (*target, *way_back),
+                policy.clone(),
+                *direction,
+                zones.clone(),
+                *hosts,
+                started_by.clone(),
+            )
         };
         if fixed(before) != fixed(after) {
             self.broken("E10 immutable decisions", format!("{before:?} became {after:?}"));
@@ -83,15 +98,21 @@ impl Checker {
             }
             // Those of this very commit are not among the grants yet.
             if member.grant.is_some_and(|grant| self.grants.contains_key(&grant.generation)) {
-                self.broken("E7 all reported", format!("{} goes on, and {} has not ended", rollout.id, member.host));
+                self.broken(
+                    "E7 all reported",
+                    format!("{} goes on, and {} has not ended", rollout.id, member.host),
+                );
             }
         }
     }
 
     /// Every host in scope runs the target, or is named.
     fn is_complete(&mut self, rollout: &Rollout, commit: &Commit) {
-        let scope: Vec<Member> =
-            self.members_of(&rollout.environment).filter(|member| member.in_scope(rollout.id)).cloned().collect();
+        let scope: Vec<Member> = self
+            .members_of(&rollout.environment)
+            .filter(|member| member.in_scope(rollout.id))
+            .cloned()
+            .collect();
         for member in scope {
             let is_named = |member: &Member| {
                 let ended = matches!(member.step, Step::Excepted(_) | Step::Reverted | Step::Failed);
@@ -102,7 +123,10 @@ impl Checker {
             let named = is_named(&member) || changes.filter_map(|(before, _)| before.as_ref()).any(is_named);
             let goes_forward = rollout.direction == houston_coordinator::rollout::Direction::Forward;
             if !named && goes_forward && member.settled != Some(rollout.target) {
-                let detail = format!("{} succeeded, {} runs {:?}: {:?}", rollout.id, member.host, member.settled, member.step);
+                let detail = format!(
+                    "{} succeeded, {} runs {:?}: {:?}",
+                    rollout.id, member.host, member.settled, member.step
+                );
                 self.broken("E20 complete means all", detail);
             }
         }

@@ -46,7 +46,14 @@ impl Checker {
     }
 
     /// A driver has made a step.
-    pub(in crate::simulation) fn stepped(&mut self, site: Site<'_>, place: &Place, before: Stand, after: Stand, now: u64) {
+    pub(in crate::simulation) fn stepped(
+        &mut self,
+        site: Site<'_>,
+        place: &Place,
+        before: Stand,
+        after: Stand,
+        now: u64,
+    ) {
         if let Some(floor) = after.floor {
             self.truth.floors.insert(place.clone(), floor);
         }
@@ -75,7 +82,10 @@ impl Checker {
                 let detail = format!("{place:?} begins {generation} of {:?} again", granted.place);
                 self.broken("E27 none twice", detail);
             }
-            None => self.broken("L4 asks before it disrupts", format!("{place:?} begins {generation}, never granted")),
+            None => self.broken(
+                "L4 asks before it disrupts",
+                format!("{place:?} begins {generation}, never granted"),
+            ),
         }
         self.budget_in_truth(place);
     }
@@ -102,7 +112,9 @@ impl Checker {
         let Some(granted) = self.grants.get(&generation) else { return };
         let policy = match granted.lane {
             Lane::Rollout(id) => self.stored.rollouts.get(&id).map(|rollout| rollout.policy.clone()),
-            Lane::Standing => self.stored.definitions.get(&place.0).map(|definition| definition.policy.clone()),
+            Lane::Standing => {
+                self.stored.definitions.get(&place.0).map(|definition| definition.policy.clone())
+            }
         };
         let since = self.truth.switched_at.get(&(place.clone(), generation)).copied();
         if let (Some(policy), Some(since), false) = (policy, since, granted.release.is_empty())
@@ -125,7 +137,8 @@ impl Checker {
     fn was_told(&mut self, place: &Place, before: Stand, now: u64) {
         let generation = before.stamp.map(|stamp| stamp.generation);
         let told = self.heard.ends.get(place).is_some_and(|(told, _)| Some(*told) >= generation);
-        let waited = self.truth.ended_at.get(place).is_none_or(|ended| now - ended >= TELL_WAIT.as_millis() as u64);
+        let waited =
+            self.truth.ended_at.get(place).is_none_or(|ended| now - ended >= TELL_WAIT.as_millis() as u64);
         if !told && !waited && generation.is_some_and(|generation| self.grants.contains_key(&generation)) {
             self.broken("A16 reports survive", format!("{place:?} never told how {generation:?} ended"));
         }
@@ -153,11 +166,13 @@ impl Checker {
 
     fn switched(&mut self, site: Site<'_>, place: &Place, to: Option<ReleaseDigest>, generation: Generation) {
         let Some(granted) = self.grants.get(&generation).cloned() else {
-            return self.broken("L4 asks before it disrupts", format!("{place:?} switches under {generation}"));
+            return self
+                .broken("L4 asks before it disrupts", format!("{place:?} switches under {generation}"));
         };
         let Lane::Rollout(id) = granted.lane else { return };
         let Some(rollout) = self.stored.rollouts.get(&id).cloned() else { return };
-        let link = |release: houston_common::release::Release| (!release.is_empty()).then(|| release.digest());
+        let link =
+            |release: houston_common::release::Release| (!release.is_empty()).then(|| release.digest());
         let (target, back) = (link(rollout.target), link(rollout.way_back));
         let history = self.histories.entry(id).or_default();
         let switches = history.switches.entry(site.host.clone()).or_default();
@@ -184,7 +199,8 @@ impl Checker {
     /// What fails everywhere reaches one host; what fails in a zone reaches its first batch.
     fn exposure_is_bounded(&mut self, site: Site<'_>, rollout: &houston_coordinator::rollout::Rollout) {
         let Some(history) = self.histories.get(&rollout.id) else { return };
-        let exposed: Vec<&HostId> = history.exposed.iter().filter(|host| !history.was_down.contains(*host)).collect();
+        let exposed: Vec<&HostId> =
+            history.exposed.iter().filter(|host| !history.was_down.contains(*host)).collect();
         let manners: Vec<Manner> = site.machine.manners_of(&rollout.target.digest());
         if manners.iter().any(|manner| manner.is_bad_everywhere()) && exposed.len() > 1 {
             let detail = format!("{} reached {exposed:?} with what is {manners:?}", rollout.id);
@@ -199,7 +215,8 @@ impl Checker {
         let first_batch = history.first_batch.values().copied().max().unwrap_or(1);
         let hit = exposed.iter().filter(|host| sick(host)).count() as u32;
         if hit > first_batch && !self.has_moved {
-            let detail = format!("{} reached {hit} hosts of the bad zone, first batch {first_batch}", rollout.id);
+            let detail =
+                format!("{} reached {hit} hosts of the bad zone, first batch {first_batch}", rollout.id);
             self.broken("E7 bounded exposure", detail);
         }
     }
@@ -221,14 +238,17 @@ impl Checker {
         for (environment, disk) in &site.machine.disk {
             let Some(state) = site.machine.journaled(environment) else { continue };
             let current = disk.durable.current.as_ref().map(|current| current.release);
-            let (old, detail) = (state.running.current.link(), format!("{} in {environment}: {current:?}", site.host));
+            let (old, detail) =
+                (state.running.current.link(), format!("{} in {environment}: {current:?}", site.host));
             let agrees = match &state.at {
                 At::Activating(course) => {
                     let (target, back) = (course.prepared.target.link(), course.prepared.way_back.link());
                     match (course.leg, &course.revert) {
                         (Leg::Stopping { .. }, None) => current == old,
                         (Leg::Switching, None) => current == old || current == target,
-                        (Leg::Starting { .. } | Leg::Proving { .. } | Leg::Resuming { .. }, None) => current == target,
+                        (Leg::Starting { .. } | Leg::Proving { .. } | Leg::Resuming { .. }, None) => {
+                            current == target
+                        }
                         (Leg::Stopping { .. } | Leg::Switching, Some(_)) => {
                             current == old || current == target || current == back
                         }
@@ -238,7 +258,10 @@ impl Checker {
                 _ => current == old,
             };
             if !agrees {
-                self.broken("A3 journal and disk agree", format!("{detail}, the journal is in {:?}", state.phase()));
+                self.broken(
+                    "A3 journal and disk agree",
+                    format!("{detail}, the journal is in {:?}", state.phase()),
+                );
             }
         }
     }

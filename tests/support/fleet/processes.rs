@@ -28,11 +28,6 @@ pub fn processes_with(text: &str) -> Vec<i32> {
     pids.filter(has).collect()
 }
 
-/// The process that started another one, or took it over.
-pub fn parent(pid: i32) -> Option<i32> {
-    status(pid, "PPid:")
-}
-
 /// A number of `/proc/<pid>/status`.
 pub(super) fn status<T: std::str::FromStr>(pid: i32, field: &str) -> Option<T> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

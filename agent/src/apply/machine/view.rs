@@ -47,7 +47,9 @@ impl State {
     /// Whether nothing runs, and nothing is under way that could change it.
     pub fn runs_nothing(&self) -> bool {
         let is_at_rest = matches!(self.at, At::Idle { .. } | At::Ended(Ended { is_collected: true, .. }));
-        is_at_rest && self.next.is_none() && self.running.all().iter().all(|deployment| deployment.packages.is_empty())
+        is_at_rest
+            && self.next.is_none()
+            && self.running.all().iter().all(|deployment| deployment.packages.is_empty())
     }
 
     /// Whether health decides what comes next.
@@ -136,7 +138,8 @@ impl State {
             },
         };
         // A host that is ready and says so under a grant says that the grant is void.
-        let is_about_to_begin = matches!(&self.at, At::Ready { prepared, is_void: false } if prepared.task.terms().is_some());
+        let is_about_to_begin =
+            matches!(&self.at, At::Ready { prepared, is_void: false } if prepared.task.terms().is_some());
         let phase = if is_about_to_begin { Phase::LayingOut } else { self.phase() };
         (phase, failure.cloned())
     }

@@ -40,8 +40,11 @@ impl Wire for PackageVersion {
         distinct("trees", trees.iter().map(|tree| &tree.platform))?;
         let trees = at_least_one("trees", trees)?
             .into_iter()
-            .map(|wire::PlatformTree { platform, tree }| {
-                Ok((name("trees.platform", &platform)?, TreeDigest(digest("trees.tree", &tree)?)))
+            .enumerate()
+            .map(|(i, wire::PlatformTree { platform, tree })| {
+                let field = |part| format!("trees[{i}].{part}");
+                let platform = name(&field("platform"), &platform)?;
+                Ok((platform, TreeDigest(digest(&field("tree"), &tree)?)))
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { name: name("name", &package)?, version: name("version", &version)?, trees })

@@ -246,7 +246,7 @@ fn an_environment_is_not_both_assigned_and_forgotten() {
 fn version_sets_and_settings_are_refused_by_field() {
     refuses::<PackageVersion>("trees", |m| m.trees.clear());
     refuses::<PackageVersion>("trees", |m| m.trees.push(m.trees[0].clone()));
-    refuses::<PackageVersion>("trees.tree", |m| m.trees[0].tree = Bytes::from_static(b"short"));
+    refuses::<PackageVersion>("trees[0].tree", |m| m.trees[0].tree = Bytes::from_static(b"short"));
     refuses::<VersionSet>("packages", |m| m.packages = vec![grown::<PackageVersion>(1).to_wire(); 2]);
     let setting = |key: &str, value: &str| wire::Setting { key: key.into(), value: value.into() };
     refuses::<Settings>("settings", |m| m.settings = vec![setting("A", "1"), setting("A", "2")]);

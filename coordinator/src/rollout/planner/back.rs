@@ -54,8 +54,7 @@ pub(super) fn take_back(
     }
     let room = CLOSED_PER_PLAN - plan.changes.len();
     let held = index.all(Class::Held).take(room);
-    plan.changes
-        .extend(held.map(|host| Change::Except { host: host.clone(), exception: Exception::Held }));
+    plan.changes.extend(held.map(|host| Change::Except { host: host.clone(), exception: Exception::Held }));
     if plan.changes.is_empty() {
         plan.changes.push(Change::Turn(Turn::EndRollback));
     }
@@ -65,7 +64,8 @@ pub(super) fn take_back(
 fn current_zone(environment: &Environment, rollout: &Rollout) -> Option<Zone> {
     let index = environment.index();
     let known = || rollout.zones.iter();
-    let moving = known().find(|zone| index.count(zone, Class::Open) + index.count(zone, Class::Finishing) > 0);
+    let moving =
+        known().find(|zone| index.count(zone, Class::Open) + index.count(zone, Class::Finishing) > 0);
     let to_move = || {
         known().find(|zone| {
             [Reach::Down, Reach::Up].into_iter().any(|reach| index.count(zone, Class::ToTakeBack(reach)) > 0)
@@ -81,11 +81,12 @@ fn grant(environment: &Environment, rollout: &Rollout, zone: &Zone, plan: &mut P
     let room = size.saturating_sub(moving) as usize;
     let destination = rollout.destination();
     let mut floors = Floors::new(environment, &rollout.policy, Some(&rollout.planned));
-    let hosts = [Reach::Down, Reach::Up].into_iter().flat_map(|reach| index.hosts(zone, Class::ToTakeBack(reach)));
+    let hosts =
+        [Reach::Down, Reach::Up].into_iter().flat_map(|reach| index.hosts(zone, Class::ToTakeBack(reach)));
     for host in hosts.take(room.min(GRANTS_PER_PLAN)) {
         let Some(live) = environment.member(host) else { continue };
         // A floor protects a service that stays. Taking the last of it away is bound by batches.
-        if live.counts_available()
+        if live.may_serve()
             && !destination.is_empty()
             && let Err(waiting) = floors.take(zone)
         {

@@ -206,7 +206,7 @@ fn grant(environment: &Environment, rollout: &Rollout, zone: &Zone, hosts: Vec<H
     for host in hosts.into_iter().take(GRANTS_PER_PLAN) {
         let Some(live) = environment.member(&host) else { continue };
         // A floor protects a service that stays: an uninstall is bound by its batches.
-        if live.counts_available()
+        if live.may_serve()
             && !rollout.target.is_empty()
             && let Err(waiting) = floors.take(zone)
         {
@@ -295,7 +295,8 @@ pub(super) fn leave_out_the_rest(environment: &Environment, plan: &mut Plan) {
         .map(|host| (host, Exception::LostAfterSettling));
     let held = index.all(Class::Held).map(|host| (host, Exception::Held));
     for (host, exception) in passed_by.chain(held).take(CLOSED_PER_PLAN) {
-        plan.changes.retain(|change| !matches!(change, Change::Prepare { host: prepared, .. } if prepared == host));
+        plan.changes
+            .retain(|change| !matches!(change, Change::Prepare { host: prepared, .. } if prepared == host));
         plan.changes.push(Change::Except { host: host.clone(), exception });
     }
 }

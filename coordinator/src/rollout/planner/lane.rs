@@ -29,11 +29,10 @@ pub(super) fn standing(environment: &Environment, plan: &mut Plan) {
     let size = policy.batch.at_most_of(index.total().hosts);
     let room = size.saturating_sub(index.count_all(Class::LaneOpen)) as usize;
     let mut floors = Floors::new(environment, policy, None);
-    let ready =
-        [Reach::Down, Reach::Up].into_iter().flat_map(|reach| index.all(Class::LaneReady(reach)));
+    let ready = [Reach::Down, Reach::Up].into_iter().flat_map(|reach| index.all(Class::LaneReady(reach)));
     for host in ready.take(room.min(GRANTS_PER_PLAN)) {
         let Some(live) = environment.member(host) else { continue };
-        if live.counts_available()
+        if live.may_serve()
             && let Err(waiting) = floors.take(&live.member.zone)
         {
             if environment.rollout.is_none() {

@@ -139,8 +139,11 @@ fn zones(environment: &Environment, rollout: &Rollout) -> Vec<ZoneView> {
     let later = index.zones().map(|(zone, _)| zone).filter(|zone| !rollout.zones.contains(zone));
     let all = rollout.zones.iter().chain(later);
     let view = |zone: &Zone| {
-        let updated =
-            if active { updated_in(environment, rollout, zone) } else { on_target(environment, rollout, zone) };
+        let updated = if active {
+            updated_in(environment, rollout, zone)
+        } else {
+            on_target(environment, rollout, zone)
+        };
         zone_view(environment, zone, &rollout.policy, updated)
     };
     all.map(view).collect()
@@ -148,8 +151,7 @@ fn zones(environment: &Environment, rollout: &Rollout) -> Vec<ZoneView> {
 
 /// Hosts that are on the target of a rollout that is over, today.
 fn on_target(environment: &Environment, rollout: &Rollout, zone: &Zone) -> u32 {
-    let on_target =
-        |live: &&Live| live.member.zone == *zone && live.member.settled == Some(rollout.target);
+    let on_target = |live: &&Live| live.member.zone == *zone && live.member.settled == Some(rollout.target);
     environment.members().filter(on_target).count() as u32
 }
 

@@ -35,7 +35,13 @@ pub(super) fn rotate(logs: &Dir, key: &ServiceKey) -> io::Result<()> {
 }
 
 /// The end of the log from the offset `from` on; from its beginning if it was cut since.
-pub(super) fn tail(logs: &Dir, key: &ServiceKey, from: u64, lines: usize, bytes: usize) -> io::Result<String> {
+pub(super) fn tail(
+    logs: &Dir,
+    key: &ServiceKey,
+    from: u64,
+    lines: usize,
+    bytes: usize,
+) -> io::Result<String> {
     let mut file = logs.file(name(key))?;
     let length = file.metadata()?.len();
     let from = if from > length { 0 } else { from };

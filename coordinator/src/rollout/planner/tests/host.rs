@@ -9,7 +9,6 @@ use houston_common::id::{EnvironmentName, Generation};
 use houston_common::release::Release;
 use houston_common::report::{EnvironmentReport, Failure, HealthReport, Phase};
 
-
 /// What comes of a host's attempt at a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Manner {

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use houston_common::clock::FleetTime;
 use houston_common::policy::{OnFailure, Policy, Share};
+use houston_common::release::Release;
 use houston_common::report::{EnvironmentReport, HealthReport, Phase};
 use houston_common::rollout::Cause;
 
 use super::host::Manner;
 use super::world::{PROD, World, policy, release};
-use crate::environment::index::Class;
+use crate::environment::index::{Class, Wellness};
 use crate::environment::member::{Lane, Member, Step};
 use crate::environment::{Environment, Live};
 use crate::fleet::Fleet;
@@ -55,76 +56,67 @@ impl Planted {
         gates: &GateValues,
         now: FleetTime,
     ) -> Plan {
-        let honest = || planner::plan(environment, fleet, gates, now);
-        let seen = |see: &dyn Fn(&mut Environment)| {
-            let mut seen = copy(environment, fleet, &|_| {}, &|_, _| {});
-            see(&mut seen);
-            seen.recount_all(fleet);
-            planner::plan(&seen, fleet, gates, now)
+        let Some(planted) = planted else { return planner::plan(environment, fleet, gates, now) };
+        let now = if planted == Self::CutBake { now.plus(Duration::from_secs(45)) } else { now };
+        let seen = planted.sees(environment, fleet);
+        planted.spoils(planner::plan(&seen, fleet, gates, now), environment)
+    }
+
+    /// The environment as a buggy planner takes it to be.
+    fn sees(self, environment: &Environment, fleet: &Fleet) -> Environment {
+        let as_is = |_: &mut Member| {};
+        let said = |_: &mut EnvironmentReport| {};
+        let well = |report: &mut EnvironmentReport| report.health = healthy();
+        let forget_lost = |member: &mut Member| {
+            if fleet.get(&member.host).is_some_and(|entry| entry.contact.lost) {
+                member.grant = None;
+            }
         };
-        match planted {
-            Some(Self::CountOnlyDisrupted | Self::NoNewsIsGoodNews) => {
-                let seen = copy(environment, fleet, &|_| {}, &|_, report| report.health = healthy());
-                planner::plan(&seen, fleet, gates, now)
+        let prove = |member: &mut Member| {
+            if member.grant.take().is_some() {
+                member.step = Step::Settled;
             }
-            Some(Self::DropLost) => {
-                let lost = |member: &mut Member| {
-                    if fleet.get(&member.host).is_some_and(|entry| entry.contact.lost) {
-                        member.grant = None;
-                    }
-                };
-                planner::plan(&copy(environment, fleet, &lost, &|_, _| {}), fleet, gates, now)
+        };
+        let mut seen = match self {
+            Self::CountOnlyDisrupted | Self::NoNewsIsGoodNews => copy(environment, fleet, &as_is, &well),
+            Self::DropLost => copy(environment, fleet, &forget_lost, &said),
+            Self::WindowFromGrant => copy(environment, fleet, &prove, &well),
+            _ => copy(environment, fleet, &as_is, &said),
+        };
+        let today = seen.index().zones().map(|(zone, counts)| (zone.clone(), counts.in_service)).collect();
+        let Some(rollout) = &mut seen.rollout else { return seen };
+        match self {
+            Self::GrantAfterHalt if rollout.stage == Stage::Halted => {
+                rollout.stage = Stage::Rolling(Rolling::begin(1));
+                (rollout.first_failure, rollout.failures) = (None, 0);
             }
-            Some(Self::CutBake) => {
-                planner::plan(environment, fleet, gates, now.plus(Duration::from_secs(45)))
+            Self::RollBackWithoutFloors if rollout.goes_back() => {
+                rollout.policy.fleet_floor = Share::Percent(0);
             }
-            Some(Self::WindowFromGrant) => {
-                let proven = |member: &mut Member| {
-                    if member.grant.take().is_some() {
-                        member.step = Step::Settled;
-                    }
-                };
-                let well = |_: &Live, report: &mut EnvironmentReport| report.health = healthy();
-                planner::plan(&copy(environment, fleet, &proven, &well), fleet, gates, now)
-            }
-            Some(Self::GrantAfterHalt) => seen(&|environment| {
-                if let Some(rollout) = environment.rollout.as_mut().filter(|it| it.stage == Stage::Halted) {
-                    rollout.stage = Stage::Rolling(Rolling::begin(1));
-                    (rollout.first_failure, rollout.failures) = (None, 0);
-                }
+            Self::RaisePlanned => rollout.planned = today,
+            _ => {}
+        }
+        seen.recount_all(fleet);
+        seen
+    }
+
+    /// The plan as a buggy planner makes it.
+    fn spoils(self, mut plan: Plan, environment: &Environment) -> Plan {
+        match self {
+            Self::RetryForward => add_grants(&mut plan, environment, |rollout, member| {
+                (member.step == Step::Reverted).then_some((rollout.target, false))
             }),
-            Some(Self::RollBackWithoutFloors) => seen(&|environment| {
-                if let Some(rollout) = environment.rollout.as_mut().filter(|it| it.goes_back()) {
-                    rollout.policy.fleet_floor = Share::Percent(0);
-                }
-            }),
-            Some(Self::RaisePlanned) => seen(&|environment| {
-                let today = environment.index().zones().map(|(zone, counts)| (zone.clone(), counts.in_service));
-                let today = today.collect();
-                if let Some(rollout) = &mut environment.rollout {
-                    rollout.planned = today;
-                }
-            }),
-            Some(Self::RetryForward) => {
-                add_grants(honest(), environment, |rollout, member| {
-                    (member.step == Step::Reverted).then_some((rollout.target, false))
-                })
-            }
-            Some(Self::RollBackEverybody) => add_grants(honest(), environment, |rollout, member| {
+            Self::RollBackEverybody => add_grants(&mut plan, environment, |rollout, member| {
                 let untouched = member.step == Step::Ready || member.step == Step::Waiting;
                 (rollout.goes_back() && untouched).then_some((rollout.way_back, true))
             }),
-            Some(Self::LookUpWayBack) => {
-                let mut plan = honest();
+            Self::LookUpWayBack => {
                 for grant in &mut plan.grants {
-                    grant.way_back = environment.member(&grant.host).map_or(grant.way_back, |live| {
-                        live.member.settled.filter(|settled| *settled != grant.release).unwrap_or(release(0))
-                    });
+                    let settled = environment.member(&grant.host).and_then(|live| live.member.settled);
+                    grant.way_back = settled.filter(|it| *it != grant.release).unwrap_or(release(0));
                 }
-                plan
             }
-            Some(Self::RollBackTheRollback) => {
-                let mut plan = honest();
+            Self::RollBackTheRollback => {
                 for change in &mut plan.changes {
                     if let Change::Turn(turn) = change
                         && let Turn::Halt(cause @ Cause::RollbackFailed { .. }) = turn
@@ -132,36 +124,25 @@ impl Planted {
                         *turn = Turn::RollBack(cause.clone());
                     }
                 }
-                plan
             }
-            Some(Self::PercentIsComplete) => {
-                let mut plan = honest();
-                let updated = environment.index().count_all(Class::Updated(crate::environment::index::Wellness::Well));
-                let enough = updated * 10 >= environment.index().total().hosts * 5;
+            Self::PercentIsComplete => {
+                let updated = environment.index().count_all(Class::Updated(Wellness::Well));
+                let enough = updated * 2 >= environment.index().total().hosts;
                 if enough && environment.rollout.as_ref().is_some_and(|rollout| !rollout.goes_back()) {
                     plan.waiting.clear();
                     plan.changes = vec![Change::Turn(Turn::Succeed)];
                 }
-                plan
             }
-            Some(Self::SilentContinue) => Plan { waiting: Vec::new(), ..honest() },
-            Some(
-                Self::CheckThenInsert
-                | Self::LocalGenerations
-                | Self::LastWriterWins
-                | Self::StickyHealthy
-                | Self::ReleaseTwice,
-            )
-            | None => honest(),
+            Self::SilentContinue => plan.waiting.clear(),
+            _ => {}
         }
+        plan
     }
 
     /// What the coordinator makes of a report, with the bug around it.
     pub(super) fn heard(planted: Option<Self>, live: &Live, report: EnvironmentReport) -> EnvironmentReport {
-        let was_healthy = live
-            .report
-            .as_ref()
-            .is_some_and(|report| matches!(report.health, HealthReport::Healthy { .. }));
+        let was_healthy =
+            live.report.as_ref().is_some_and(|report| matches!(report.health, HealthReport::Healthy { .. }));
         match planted {
             Some(Self::StickyHealthy) if was_healthy => EnvironmentReport { health: healthy(), ..report },
             // Whatever comes is taken for an answer to what was told last.
@@ -186,7 +167,7 @@ fn copy(
     environment: &Environment,
     fleet: &Fleet,
     member: &dyn Fn(&mut Member),
-    report: &dyn Fn(&Live, &mut EnvironmentReport),
+    report: &dyn Fn(&mut EnvironmentReport),
 ) -> Environment {
     let mut copy = Environment::new(environment.definition.clone());
     copy.rollout = environment.rollout.clone();
@@ -195,7 +176,7 @@ fn copy(
         member(&mut seen);
         copy.put_member(seen, fleet);
         if let Some(mut said) = live.report.clone() {
-            report(live, &mut said);
+            report(&mut said);
             copy.set_report(&live.member.host, said, fleet);
         }
     }
@@ -204,11 +185,11 @@ fn copy(
 
 /// Grants for hosts that should have none.
 fn add_grants(
-    mut plan: Plan,
+    plan: &mut Plan,
     environment: &Environment,
-    wanted: impl Fn(&Rollout, &Member) -> Option<(houston_common::release::Release, bool)>,
-) -> Plan {
-    let Some(rollout) = environment.rollout.as_ref().filter(|_| plan.changes.is_empty()) else { return plan };
+    wanted: impl Fn(&Rollout, &Member) -> Option<(Release, bool)>,
+) {
+    let Some(rollout) = environment.rollout.as_ref().filter(|_| plan.changes.is_empty()) else { return };
     for live in environment.members() {
         let member = &live.member;
         if let Some((release, taking_back)) = wanted(rollout, member)
@@ -224,7 +205,6 @@ fn add_grants(
             });
         }
     }
-    plan
 }
 
 /// A bug, the law that must catch it, and what happens meanwhile.
@@ -297,7 +277,8 @@ const CASES: [Case; 19] = [
     }),
     (Planted::DropLost, "E4", unhurried, |world| {
         start(world);
-        world.until("a zone moves", |world| world.newest().current_wave() == 1 && !world.granted().is_empty());
+        world
+            .until("a zone moves", |world| world.newest().current_wave() == 1 && !world.granted().is_empty());
         let host = world.granted().remove(0);
         world.host(&host).cut_off = true;
         // Its deadline is far; its zone is left meanwhile.
@@ -314,7 +295,11 @@ const CASES: [Case; 19] = [
     }),
     (Planted::NoNewsIsGoodNews, "E7", nine, |world| {
         start(world);
-        world.until("it bakes", |world| world.newest().current_wave() == 0 && world.granted().is_empty() && world.on(release(2)).len() == 1);
+        world.until("it bakes", |world| {
+            world.newest().current_wave() == 0
+                && world.granted().is_empty()
+                && world.on(release(2)).len() == 1
+        });
         let one_box = world.on(release(2)).remove(0);
         // What it runs can no longer be probed.
         world.host(&one_box).places.get_mut(PROD).expect("a place").phase = Phase::Stopping;
@@ -399,7 +384,8 @@ const CASES: [Case; 19] = [
     }),
     (Planted::ReleaseTwice, "E22", nine, |world| {
         start(world);
-        world.until("a zone moves", |world| world.newest().current_wave() == 1 && !world.granted().is_empty());
+        world
+            .until("a zone moves", |world| world.newest().current_wave() == 1 && !world.granted().is_empty());
         let host = world.granted().remove(0);
         world.remove(&host);
     }),

@@ -48,8 +48,14 @@ const ZONES: [&str; 3] = ["a", "b", "c"];
 
 fn event() -> impl Strategy<Value = Event> {
     let host = any::<Index>;
-    let manners =
-        vec![Manner::Well, Manner::Fails, Manner::FailsBack, Manner::Hangs, Manner::VoidOnce, Manner::PrepareFails];
+    let manners = vec![
+        Manner::Well,
+        Manner::Fails,
+        Manner::FailsBack,
+        Manner::Hangs,
+        Manner::VoidOnce,
+        Manner::PrepareFails,
+    ];
     prop_oneof![
         12 => Just(Event::Round),
         8 => host().prop_map(Event::Poll),
@@ -84,14 +90,16 @@ fn event() -> impl Strategy<Value = Event> {
 fn policies() -> impl Strategy<Value = Policy> {
     let share = || prop_oneof![(0..=100u8).prop_map(Share::Percent), (0..4u32).prop_map(Share::Hosts)];
     let floors = (0..90u8, proptest::option::of(0..60u8));
-    (share(), floors, any::<bool>(), share(), share()).prop_map(|(batch, floors, halt, budget, back)| Policy {
-        batch,
-        fleet_floor: Share::Percent(floors.0),
-        zone_floor: floors.1.map(Share::Percent),
-        failure_budget: budget,
-        rollback_batch: back,
-        on_failure: if halt { OnFailure::Halt } else { OnFailure::Rollback },
-        ..policy()
+    (share(), floors, any::<bool>(), share(), share()).prop_map(|(batch, floors, halt, budget, back)| {
+        Policy {
+            batch,
+            fleet_floor: Share::Percent(floors.0),
+            zone_floor: floors.1.map(Share::Percent),
+            failure_budget: budget,
+            rollback_batch: back,
+            on_failure: if halt { OnFailure::Halt } else { OnFailure::Rollback },
+            ..policy()
+        }
     })
 }
 

@@ -53,7 +53,7 @@ fn a_held_host_is_left_out_of_a_rollback_by_name() {
     world.roll_back();
     assert_eq!(world.until_over(), Stage::RolledBack);
     assert_eq!(world.member(&host).step, Step::Excepted(Exception::Held));
-    assert_eq!(world.on(release(2)), [host.clone()]);
+    assert_eq!(world.on(release(2)), std::slice::from_ref(&host));
     world.edit_host(&host, |host| host.held = None);
     world.until("it has caught up", |world| world.on(release(1)).len() == 9);
 }
@@ -184,6 +184,23 @@ fn an_aborted_rollouts_hosts_stay_and_the_others_catch_up() {
     world.rounds(20);
     assert_eq!((world.on(release(2)).len(), world.on(release(1)).len()), (1, 8));
     assert_eq!(world.on(Release::empty()), Vec::<String>::new());
+}
+
+/// It had not said a word about its ended grant, was taken to be down, and so cost nothing to move.
+#[test]
+fn a_host_that_may_serve_costs_what_one_that_serves_does() {
+    let policy = Policy { fleet_floor: Share::Percent(34), on_failure: OnFailure::Halt, ..policy() };
+    let mut world = World::serving(&[("a", 1), ("b", 2)], policy);
+    world.start(release(2), false).expect("started");
+    world.rounds(2);
+    let host = world.granted().remove(0);
+    // Everybody is silent until its deadline is over; then it alone is heard of.
+    world.wait(Duration::from_secs(190));
+    world.poll(&host);
+    world.roll_back();
+    assert!(world.granted().is_empty());
+    world.until("the rollback is over", |world| world.active().is_none());
+    assert_eq!(world.on(release(1)).len(), 3);
 }
 
 fn without_floor() -> Policy {

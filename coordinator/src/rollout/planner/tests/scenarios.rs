@@ -81,7 +81,8 @@ fn a_release_bad_in_one_zone_reaches_only_that_zones_first_batch() {
     world.until("it turns", |world| world.active().is_none_or(|rollout| rollout.goes_back()));
     assert_eq!(world.until_over(), Stage::RolledBack);
     let failed = ["b1", "b2", "b3", "c1", "c2", "c3"];
-    let failed: Vec<_> = failed.into_iter().filter(|host| world.member(host).step == Step::Reverted).collect();
+    let failed: Vec<_> =
+        failed.into_iter().filter(|host| world.member(host).step == Step::Reverted).collect();
     assert_eq!(failed.len(), 1, "one batch of zone b: {failed:?}");
     assert_eq!(world.on(release(1)).len(), 9);
 }
@@ -95,8 +96,7 @@ fn a_settled_host_that_turns_bad_in_the_bake_takes_back_moved_hosts_only() {
     world.sick(&one_box, true);
     assert_eq!(world.until_over(), Stage::RolledBack);
     assert_eq!(world.on(release(1)).len(), 9);
-    let taken: Vec<_> =
-        world.steps().into_iter().filter(|(_, (_, step))| *step == Step::TakenBack).collect();
+    let taken: Vec<_> = world.steps().into_iter().filter(|(_, (_, step))| *step == Step::TakenBack).collect();
     assert_eq!(taken.len(), 1, "{taken:?}");
 }
 
@@ -213,7 +213,7 @@ fn superseding_needs_nobody_healthy_and_a_rollback_takes_inherited_hosts_back() 
     let second = world.start(release(3), true).expect("superseding");
     assert_eq!(world.state.rollout(first).expect("kept").stage, Stage::Superseded { by: second });
     until_settled(&mut world, 1, release(3));
-    assert_ne!(world.on(release(3)), [one_box.clone()], "a healthy host is the one box");
+    assert_ne!(world.on(release(3)), std::slice::from_ref(&one_box), "a healthy host is the one box");
     world.roll_back();
     assert_eq!(world.until_over(), Stage::RolledBack);
     assert_eq!(world.on(release(1)).len(), 9);
@@ -363,7 +363,10 @@ fn a_drained_host_counts_as_away() {
     world.rounds(60);
     assert_eq!(world.on(release(2)), Vec::<String>::new());
     assert!(
-        world.waiting().iter().any(|waiting| matches!(waiting, WaitingOn::Floor { available: 2, floor: 2, .. })),
+        world
+            .waiting()
+            .iter()
+            .any(|waiting| matches!(waiting, WaitingOn::Floor { available: 2, floor: 2, .. })),
         "{:?}",
         world.waiting()
     );
@@ -398,7 +401,8 @@ fn a_zone_floor_holds_for_its_zone() {
     world.start(release(2), false).expect("started");
     world.rounds(40);
     assert_eq!(world.on(release(2)), Vec::<String>::new());
-    let floor = world.waiting().into_iter().find(|waiting| matches!(waiting, WaitingOn::Floor { zone: Some(_), .. }));
+    let floor =
+        world.waiting().into_iter().find(|waiting| matches!(waiting, WaitingOn::Floor { zone: Some(_), .. }));
     assert!(floor.is_some(), "{:?}", world.waiting());
     // Allowing the outage is a new rollout under an edited policy.
     world.edit_policy(|policy| (policy.zone_floor, policy.fleet_floor) = (None, Share::Percent(0)));
