@@ -1,4 +1,4 @@
-//! **Decision.** An environment as people write it: one TOML file that says all of it. `docs/cli.md`
+//! An environment as people write it: one TOML file that says all of it. `docs/cli.md`
 //! describes the format.
 
 use std::collections::{BTreeMap, BTreeSet};

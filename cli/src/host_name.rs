@@ -1,4 +1,4 @@
-//! **Decision.** Which host a person means: an id ends in random characters that nobody wants to type.
+//! Which host a person means: an id ends in random characters that nobody wants to type.
 
 use houston_common::error::{Code, Refusal, nearest};
 use houston_common::id::HostId;

@@ -1,4 +1,4 @@
-//! **Decision.** Sentences for people, made from typed reasons: what is waited for, by the numbers, and
+//! Sentences for people, made from typed reasons: what is waited for, by the numbers, and
 //! what would change it. Nothing reads them back.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! **Decision.** From views to text for people and to JSON for programs. Pure: what is shown depends on
+//! From views to text for people and to JSON for programs. Pure: what is shown depends on
 //! nothing but the view.
 
 use std::collections::BTreeMap;

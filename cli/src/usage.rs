@@ -1,4 +1,4 @@
-//! **Decision.** From clap's complaint about what was typed to a refusal with a code and the nearest match.
+//! From clap's complaint about what was typed to a refusal with a code and the nearest match.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};

@@ -1,8 +1,9 @@
 //! Whatever waits says why, and what would change it.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use houston_tests::fleet::{Fleet, NO_BAKES, PATIENCE, POLICY, Package, QUICK, until};
+use houston_tests::fleet::{Agent, Fleet, Hook, NO_BAKES, PATIENCE, POLICY, Package, QUICK, until};
 use nix::sys::signal::Signal;
 
 const LONG_BAKE: &str = "[policy.bake]\none_box = \"1h\"\nfirst_zone = \"0s\"\nlater_zones = \"0s\"\n";
@@ -24,10 +25,12 @@ fn until_reason(fleet: &Fleet, host: Option<&str>, reason: &str) {
 #[test]
 fn every_host_that_waits_has_a_reason() {
     let fleet = Fleet::start(&[("a", 3), ("b", 1)], QUICK);
-    let policy = POLICY.replace("batch = \"2\"", "batch = \"1\"");
+    let policy = POLICY.replace("batch = \"2\"", "batch = \"1\"").replace("60s", "120s");
     fleet.environment("prod", "Hello", &format!("{policy}{NO_BAKES}"));
     assert_eq!(fleet.reasons("prod", Some("a1")), ["nothing_to_run"]);
-    let sets = ["1", "2", "3"].map(|version| fleet.push(&Package::web(version)));
+    // Long enough to be looked at while it lasts.
+    let drain = Hook { timeout: "60s", ..Hook::new("drain", "") };
+    let sets = ["1", "2", "3"].map(|version| fleet.push(&Package::web(version).with(drain.clone())));
     fleet.roll("prod", &sets[0], 0);
     assert_eq!(fleet.reasons("prod", Some("b1")), ["up_to_date"]);
 
@@ -50,15 +53,17 @@ fn every_host_that_waits_has_a_reason() {
     fleet.ok(&["rollout", "abort", "prod"]);
     assert_eq!(fleet.end_of_rollout("prod").code, 1);
 
-    // A batch: one has its turn, the other is next.
+    // A batch: one has its turn, the other is next. The one box comes before both.
     fleet.environment("prod", "Hello", &format!("{policy}{NO_BAKES}"));
-    let held: Vec<_> = fleet.agents().filter(|agent| agent.name() != "a1" && agent.name() != "b1").collect();
+    let mut held: Vec<_> = fleet.agents().filter(|agent| agent.name() != "b1").collect();
     held.iter().for_each(|agent| agent.hold("drain"));
+    let drained: BTreeMap<&str, usize> =
+        held.iter().map(|agent| (agent.name(), agent.traced("drain"))).collect();
+    let begins = |agent: &&Agent| agent.traced("drain") > drained[agent.name()];
     fleet.begin_rollout("prod", &sets[2]);
-    let granted = until("one is in its turn", || {
-        let drains = |line: &str| held.iter().find(|agent| agent.traced(line) > 0);
-        drains("drain 1 begin").or_else(|| drains("drain 2 begin"))
-    });
+    let one_box = until("the one box is in its turn", || held.iter().position(begins));
+    held.remove(one_box).let_go("drain");
+    let granted = until("one of the batch is in its turn", || held.iter().find(|agent| begins(agent)));
     until_reason(&fleet, Some(granted.name()), "granted");
     let next = held.iter().find(|agent| agent.name() != granted.name()).expect("the other");
     until_reason(&fleet, Some(next.name()), "queue");

@@ -140,6 +140,11 @@ impl Machine {
         }))
     }
 
+    /// The agent's process is gone, with all that it had in memory.
+    pub(super) fn lose_agent(&mut self) {
+        (self.fuse, self.late) = (None, None);
+    }
+
     pub(super) fn take_spent(&mut self) -> u64 {
         std::mem::take(&mut self.spent_ms)
     }
@@ -150,7 +155,6 @@ impl Machine {
             disk.read = disk.durable.clone();
         }
         self.services.clear();
-        self.late = None;
     }
 
     pub(super) fn power_on(&mut self, now: u64) {
@@ -322,7 +326,9 @@ impl SimulatedHost {
         let mut disk = machine.disk.remove(&self.environment).unwrap_or_default();
         let result = act(&mut machine, &mut disk);
         if let Some((environment, bytes)) = machine.late.take() {
-            if environment == self.environment {
+            if dies {
+                // The action was, and what was to come before it never is.
+            } else if environment == self.environment {
                 disk.write(Record::Journal, &bytes);
             } else {
                 machine.late = Some((environment, bytes));

@@ -314,6 +314,7 @@ fn roll_back_everybody(environment: &Environment, fleet: &Fleet, gates: &GateVal
             && matches!(seen.member.step_in(id), Step::Waiting | Step::Preparing | Step::Ready)
         {
             (seen.member.lane, seen.member.step) = (Lane::Rollout(id), Step::Settled);
+            seen.member.started = Some(id);
         }
     });
     planner::plan(&seen, fleet, gates, now)

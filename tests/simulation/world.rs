@@ -17,7 +17,7 @@ use houston_coordinator::rollout::planner::GateValues;
 
 use super::agent::{Agent, Next};
 use super::checker::{Checker, Site, Violation};
-use super::coordinator::{Answer, Coordinator, HOLD_MS, Input, Turn, Watched, meta};
+use super::coordinator::{Answer, Coordinator, HOLD_MS, LOST_AFTER, Input, Turn, Watched, meta};
 use super::faults::Fault;
 use super::machine::{Machine, Shared};
 use super::name;
@@ -73,6 +73,8 @@ struct Node {
     incarnation: u64,
     /// The agent's death takes the power with it.
     loses_power: bool,
+    /// It never comes back.
+    is_gone: bool,
 }
 
 /// What must come true once the faults have ended.
@@ -118,6 +120,8 @@ pub(super) struct World {
 const SAFETY_MS: (u64, u64) = (1_200_000, 3_000_000);
 /// A floor that holds for longer than any change of another environment does not give way by itself.
 const FLOOR_PATIENCE_MS: u64 = 600_000;
+/// How often, in a hundred runs, one host never comes back.
+const GONE_PERCENT: u64 = 35;
 /// What is at rest must stay so for so long.
 const REST_MS: u64 = 180_000;
 /// By the wall; any will do.
@@ -374,7 +378,7 @@ impl World {
             let years = self.nodes.len() as i64 - 4;
             machine.borrow_mut().wall_offset_ms = years * 365 * 24 * 3_600_000 * 2;
         }
-        self.nodes.insert(host.clone(), Node { machine, agent: None, incarnation: 1, loses_power: false });
+        self.nodes.insert(host.clone(), Node { machine, agent: None, incarnation: 1, loses_power: false, is_gone: false });
         let at = self.now + self.chance.between(100, 3_000);
         self.at(at, Event::AgentStarts { host, incarnation: 1 });
     }
@@ -410,7 +414,7 @@ impl World {
         let (incarnation, machine) = (node.incarnation, node.machine.clone());
         {
             let mut machine = machine.borrow_mut();
-            machine.fuse = None;
+            machine.lose_agent();
             if loses_power {
                 machine.cut_power();
             }
@@ -685,6 +689,7 @@ impl World {
                 orders.push(Order::Drain { host: host.clone(), drained: false });
             }
         }
+        let patience = if self.nemesis.chance(GONE_PERCENT) { self.lose_one_host() } else { 1_000 };
         for (environment, policy) in &self.policies {
             let policy = Box::new(policy.clone());
             orders.push(Order::Apply { environment: environment.clone(), policy, mode: Some("fine") });
@@ -707,7 +712,18 @@ impl World {
         }
         orders.reverse();
         self.last = Some(Last { orders, deadline: self.now + self.bound_ms(), ..Last::default() });
-        self.at(self.now + 1_000, Event::Last);
+        self.at(self.now + patience, Event::Last);
+    }
+
+    /// One host never comes back. How long it takes until everybody knows.
+    fn lose_one_host(&mut self) -> u64 {
+        let hosts: Vec<HostId> = self.nodes.keys().cloned().collect();
+        if let Some(node) = self.nemesis.pick(&hosts).and_then(|host| self.nodes.get_mut(host)) {
+            (node.agent, node.is_gone) = (None, true);
+            node.incarnation += 1;
+            node.machine.borrow_mut().cut_power();
+        }
+        LOST_AFTER.as_millis() as u64 + 30_000
     }
 
     /// Within this all must be at rest: every wait that the policies name, for each host in turn, and
@@ -786,6 +802,11 @@ impl World {
             return Some("the coordinator was not there".to_owned());
         }
         for (name, definition) in &self.checker.stored.definitions {
+            let is_there = |host: &HostId| self.nodes.get(host).is_some_and(|node| !node.is_gone);
+            let mut members = self.checker.stored.members.values().filter(|member| member.environment == *name);
+            if !members.any(|member| !member.detached && is_there(&member.host)) {
+                continue;
+            }
             if let Some(rollout) = self.checker.active(name) {
                 let waiting = self.waiting(name);
                 return Some(format!(
@@ -795,7 +816,7 @@ impl World {
             }
             let members = self.checker.stored.members.values();
             for member in members.filter(|member| member.environment == *name && !member.detached) {
-                let Some(node) = self.nodes.get(&member.host) else { continue };
+                let Some(node) = self.nodes.get(&member.host).filter(|node| !node.is_gone) else { continue };
                 let machine = node.machine.borrow();
                 let runs = machine.durable_release(name);
                 let wanted = definition.baked.digest();

@@ -102,10 +102,12 @@ impl Checker {
         };
         let planned = |zone: Option<&houston_common::id::Zone>| {
             let rollout = rollout?;
+            // Where nothing was in service when it began, there is only today's number.
             Some(match zone {
                 Some(zone) => rollout.planned.get(zone).copied().unwrap_or(0),
                 None => rollout.planned.values().sum(),
             })
+            .filter(|planned| *planned > 0)
         };
         let zone_floor = policy.zone_floor.map(|share| (Some(&member.zone), share));
         let mut found = None;

@@ -102,6 +102,18 @@ fn refusals_of_assignments_name_the_numbers() {
 }
 
 #[test]
+fn what_a_new_epoch_stamps_anew_is_not_begun_again() {
+    for name in ["Ready, void", "Proving", "Settled, told"] {
+        let Some((_, state)) = states().into_iter().find(|(of, _)| *of == name) else { panic!("no state {name}") };
+        let mut anew = grant(5, NEW, at(200));
+        anew.assignment.stamp.epoch = Epoch(2);
+        let next = state.on(Event::Assigned(anew), at(200)).expect("known");
+        assert_eq!(next, State { floor: next.floor, ..state.clone() }, "{name}");
+        assert_eq!(next.floor.map(|floor| floor.stamp.order()), Some((Epoch(2), Generation(5))), "{name}");
+    }
+}
+
+#[test]
 fn a_grant_is_void_after_its_time_and_in_another_boot() {
     let granted = state("Ready, granted");
     let is_void = |state: &State| matches!(state.at, At::Ready { is_void: true, .. });
