@@ -133,7 +133,7 @@ async fn a_refused_token_tells_its_holder_nothing_and_the_audit_log_why() {
 
     let (directory, _) = coordinator.stop().await;
     let store = SledStore::open(directory.path()).expect("the store");
-    let core = Core::open(std::sync::Arc::new(store), Duration::from_secs(90)).expect("it loads");
+    let core = Core::open(Arc::new(store), Duration::from_secs(90)).expect("it loads");
     let reasons: Vec<&str> = core.state().audit.iter().map(|entry| entry.why.as_str()).collect();
     for reason in ["used up", "wrong secret", "never made"] {
         assert!(reasons.iter().any(|why| why.contains(reason)), "{reason}: {reasons:?}");

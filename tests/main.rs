@@ -1,4 +1,10 @@
 //! One binary, a module for each kind of test.
+#![expect(
+    clippy::type_complexity,
+    clippy::too_many_lines,
+    reason = "scripts of a test read best in one piece"
+)]
+#![expect(clippy::print_stdout, reason = "a run prints its seeds, faults and rounds")]
 
 /// What is refused, and how: docs/bad-input.md.
 mod bad_input;

@@ -23,8 +23,8 @@ use world::{Outcome, Setting, run};
 
 /// Seeds of every failure that was ever found.
 const CORPUS: &str = include_str!("simulation/seeds.txt");
-/// Seeds of one test run: with the planted bugs three minutes on one core.
-const SEEDS: u64 = 60;
+/// Seeds of one test run. With the planted bugs about three minutes on one busy core.
+const SEEDS: u64 = 120;
 /// Seeds that a planted bug may hide in.
 const PLANTED_SEEDS: u64 = 40;
 

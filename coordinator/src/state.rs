@@ -23,6 +23,10 @@ use crate::fleet::{Fleet, Host};
 use crate::rollout::Rollout;
 
 /// One durable change. Each is one record of the store.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "edits live for one commit; most are members, near the largest"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
     Meta(Meta),

@@ -48,6 +48,7 @@ fn a_killed_coordinator_goes_on_where_it_was_and_activates_nobody_twice() {
         let status = fleet.status("prod");
         assert_eq!(status["id"].as_u64(), Some(rollout), "the same rollout");
         assert_eq!((status["updated"].as_u64(), status["failures"].as_u64()), (Some(4), Some(0)));
+        fleet.wait_until_cleaned(&new);
         for agent in fleet.agents() {
             let once = [
                 format!("drain {old} begin"),

@@ -25,6 +25,7 @@ fn a_damaged_file_is_named_and_not_served_and_a_push_mends_it() {
     fleet.environment("prod", "Hello", &format!("{}{NO_BAKES}", POLICY.replace("25%", "0%")));
     let sets = ["1", "2"].map(|version| fleet.push(&Package::web(version)));
     fleet.roll("prod", &sets[0], 0);
+    fleet.wait_until_cleaned("1");
     let traces: Vec<_> = fleet.agents().map(houston_tests::fleet::Agent::trace).collect();
 
     let damaged = object(&fleet, &sets[1], "bin/serve");
@@ -63,6 +64,7 @@ fn a_damaged_journal_is_set_aside_and_nothing_restarts() {
     fleet.environment("prod", "Hello", &format!("{}{NO_BAKES}", POLICY.replace("25%", "0%")));
     let sets = ["1", "2", "3"].map(|version| fleet.push(&Package::web(version)));
     fleet.roll("prod", &sets[0], 0);
+    fleet.wait_until_cleaned("1");
     let floor = fs::read(fleet.agent_ref("a1").environment_dir("prod").join("floor")).expect("a floor");
 
     type Harm = fn(&Path);

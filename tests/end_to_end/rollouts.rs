@@ -48,6 +48,7 @@ fn a_fleet_from_its_first_release_to_its_end() {
     }
 
     // The bad one meets the one box alone, and goes back from it alone.
+    fleet.wait_until_cleaned("2");
     let before: Vec<_> = fleet.agents().map(|agent| (agent.trace(), agent.service_pid())).collect();
     fleet.roll("prod", bad, 1);
     assert_eq!(traced(&fleet, "serve 3"), 1);

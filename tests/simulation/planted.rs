@@ -76,7 +76,7 @@ planted! {
     HealthBeforeFix by "L1 ";
     LinksOneByOne by "A1 ";
     SwitchNotSynced by "A2 " | "A3 ";
-    JournalAfterAction by "A3 " | "A4 ";
+    JournalAfterAction by "A3 " | "A4 " | "E27 ";
     RerunFromStart by "A4 ";
     FloorInMemory by "A5 ";
     HealthyByDefault by "A15 ";
@@ -397,7 +397,7 @@ fn lose_wake_up(environment: &Environment, fleet: &Fleet, gates: &GateValues, no
 }
 
 fn thresholds_on_timer(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
-    let is_time = now.0 / 1_000 % 30 == 0;
+    let is_time = (now.0 / 1_000).is_multiple_of(30);
     let blind = |rollout: &mut Rollout| {
         if !is_time {
             (rollout.first_failure, rollout.failures) = (None, 0);

@@ -17,7 +17,7 @@ use houston_coordinator::rollout::planner::GateValues;
 
 use super::agent::{Agent, Next};
 use super::checker::{Checker, Site, Violation};
-use super::coordinator::{Answer, Coordinator, HOLD_MS, LOST_AFTER, Input, Turn, Watched, meta};
+use super::coordinator::{Answer, Coordinator, HOLD_MS, Input, LOST_AFTER, Turn, Watched, meta};
 use super::faults::Fault;
 use super::machine::{Machine, Shared};
 use super::name;
@@ -378,7 +378,10 @@ impl World {
             let years = self.nodes.len() as i64 - 4;
             machine.borrow_mut().wall_offset_ms = years * 365 * 24 * 3_600_000 * 2;
         }
-        self.nodes.insert(host.clone(), Node { machine, agent: None, incarnation: 1, loses_power: false, is_gone: false });
+        self.nodes.insert(
+            host.clone(),
+            Node { machine, agent: None, incarnation: 1, loses_power: false, is_gone: false },
+        );
         let at = self.now + self.chance.between(100, 3_000);
         self.at(at, Event::AgentStarts { host, incarnation: 1 });
     }
@@ -803,7 +806,8 @@ impl World {
         }
         for (name, definition) in &self.checker.stored.definitions {
             let is_there = |host: &HostId| self.nodes.get(host).is_some_and(|node| !node.is_gone);
-            let mut members = self.checker.stored.members.values().filter(|member| member.environment == *name);
+            let mut members =
+                self.checker.stored.members.values().filter(|member| member.environment == *name);
             if !members.any(|member| !member.detached && is_there(&member.host)) {
                 continue;
             }

@@ -379,6 +379,14 @@ impl Fleet {
         assert_eq!(ran.code, code, "{set}: {ran:?}\n{}", self.status(environment));
     }
 
+    /// Until every host has ended the last hook of a version of `web` in `prod`. Its rollout is over a
+    /// moment before: a host settles, and then cleans up.
+    pub fn wait_until_cleaned(&self, version: &str) {
+        let line = format!("cleanup {version} end");
+        let is_clean = |agent: &Agent| agent.traced(&line) > 0;
+        until(&line, || self.agents().all(is_clean).then_some(()));
+    }
+
     pub fn status(&self, environment: &str) -> Value {
         self.json(&["rollout", "status", environment])
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use houston_common::clock::FleetTime;
 use houston_common::digest::Digest;
 use houston_common::id::{HostId, RolloutId, Zone};
-use houston_common::report::{EnvironmentReport, HealthReport};
+use houston_common::report::HealthReport;
 
 use super::member::{Lane, Member, Step};
 use super::{Definition, Live};
@@ -141,8 +141,8 @@ pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, ent
 
 /// In service, heard of, healthy, and in the middle of nothing.
 pub fn is_available(definition: &Definition, live: &Live, entry: &Entry) -> bool {
-    let at_rest = live.report.as_ref().is_some_and(|report| has_come_to_rest(&live.member, report));
-    at_rest && may_serve(definition, live, entry)
+    let at_rest = live.report.as_ref().is_some_and(|report| fold::is_at_rest(report.phase));
+    at_rest && !live.outdated && may_serve(definition, live, entry)
 }
 
 /// The same, by its own word alone.
@@ -156,14 +156,6 @@ fn may_serve(definition: &Definition, live: &Live, entry: &Entry) -> bool {
         && live.member.grant.is_none()
         && !entry.host.drained
         && !busy
-}
-
-/// Whether the report is later than anything the host was told to do to itself: a grant may have been
-/// closed at its deadline, or with its rollout, and the host be in the middle of it all the same.
-fn has_come_to_rest(member: &Member, report: &EnvironmentReport) -> bool {
-    let said = report.stamp.map(|stamp| stamp.generation);
-    let is_older = member.told.is_some_and(|told| told.is_activate() && said != Some(told.generation));
-    fold::is_at_rest(report.phase) && !is_older
 }
 
 fn reach(definition: &Definition, entry: &Entry, available: bool) -> Reach {

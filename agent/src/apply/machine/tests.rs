@@ -104,7 +104,9 @@ fn refusals_of_assignments_name_the_numbers() {
 #[test]
 fn what_a_new_epoch_stamps_anew_is_not_begun_again() {
     for name in ["Ready, void", "Proving", "Settled, told"] {
-        let Some((_, state)) = states().into_iter().find(|(of, _)| *of == name) else { panic!("no state {name}") };
+        let Some((_, state)) = states().into_iter().find(|(of, _)| *of == name) else {
+            panic!("no state {name}")
+        };
         let mut anew = grant(5, NEW, at(200));
         anew.assignment.stamp.epoch = Epoch(2);
         let next = state.on(Event::Assigned(anew), at(200)).expect("known");

@@ -75,7 +75,7 @@ impl Core {
             // Either alone proves it: a restored store has taken itself over under a higher epoch.
             && (stamp.generation > self.state.meta.generation || stamp.epoch > self.state.epoch)
         {
-            self.from_the_future(host, report, &stamp, now, wall);
+            self.proves_a_future(host, report, &stamp, now, wall);
             return;
         }
         let name = &report.environment;
@@ -97,7 +97,7 @@ impl Core {
     }
 
     /// A host shows an assignment above everything that this store has given out.
-    fn from_the_future(
+    fn proves_a_future(
         &mut self,
         host: &HostId,
         report: &EnvironmentReport,

@@ -15,7 +15,7 @@ use houston_common::rollout::WaitingOn;
 
 use crate::environment::Environment;
 use crate::environment::index::{Class, Counts, Index, Reach, Wellness};
-use crate::environment::member::{Lane, Member, Step};
+use crate::environment::member::{self, Lane, Member, Step};
 use crate::fleet::Fleet;
 use crate::rollout::check::Violation;
 use crate::rollout::explain::explain;
@@ -195,8 +195,7 @@ impl Laws {
                 self.broke("E11", detail);
             }
         }
-        let generation =
-            |grant: Option<crate::environment::member::Grant>| grant.map(|grant| grant.generation);
+        let generation = |grant: Option<member::Grant>| grant.map(|grant| grant.generation);
         if generation(grant) != generation(member.grant) {
             if grant.is_some() && member.grant.is_some() {
                 self.broke("E22", format!("{} was granted twice", member.host));
@@ -273,10 +272,19 @@ impl Laws {
         anew.rollout = environment.rollout.clone();
         let mut open = 0;
         for live in environment.members() {
-            anew.put_member(live.member.clone(), fleet);
+            let now = live.member.clone();
+            let ended = member::Grant {
+                generation: Generation(0),
+                was_down: false,
+                reverting: false,
+                deadline: FleetTime(0),
+            };
+            let before = Member { grant: Some(ended).filter(|_| live.outdated).or(now.grant), ..now.clone() };
+            anew.put_member(before, fleet);
             if let Some(report) = &live.report {
                 anew.set_report(&live.member.host, report.clone(), fleet);
             }
+            anew.put_member(now, fleet);
             open += u32::from(live.member.grant.is_some());
         }
         anew.recount_all(fleet);
