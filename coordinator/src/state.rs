@@ -93,8 +93,7 @@ pub struct State {
 pub const AUDIT_IN_MEMORY: usize = 1000;
 
 impl State {
-    /// An empty state over `meta`, into which a snapshot's records are then applied in any order, and
-    /// closed by [`State::loaded`].
+    /// An empty state over `meta`; [`State::load`] takes a snapshot's records in.
     pub fn new(epoch: Epoch, meta: Meta, lost_after: Duration) -> Self {
         Self {
             epoch,

@@ -60,7 +60,7 @@ impl ExecProgram {
         Self { path: path.into(), arguments: arguments.into() }
     }
 
-    /// Starts the child; it waits for [`Self::tell`].
+    /// Starts the child; it waits for [`tell`].
     pub(super) fn spawn(&self, variables: &Variables, output: Stdio) -> io::Result<Child> {
         Process::new(&self.path)
             .args(&self.arguments)
