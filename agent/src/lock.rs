@@ -86,7 +86,7 @@ mod tests {
         let first = Lock::take(temp.path()).expect("lock");
         let refusal = Lock::take(temp.path()).expect_err("locked");
         assert_eq!(refusal.code, Code::Locked);
-        assert!(refusal.what.contains(&format!("process {}, for 0s", std::process::id())), "{refusal}");
+        assert!(refusal.what.contains(&format!("process {}, for ", std::process::id())), "{refusal}");
         assert!(Lock::is_held(temp.path()));
         drop(first);
         assert!(!Lock::is_held(temp.path()));

@@ -57,8 +57,6 @@ pub struct Live {
     pub member: Member,
     /// The last report about this environment. Absent until the host checks in.
     pub report: Option<EnvironmentReport>,
-    /// A grant has ended since, of which the report does not speak: the host may be in the middle of it.
-    pub outdated: bool,
     /// Where the index has it.
     class: Option<(Zone, Class, u64)>,
     counted: index::Counted,
@@ -71,7 +69,7 @@ impl Live {
     }
 
     /// Whether moving it may take it away from the service. A host that says it is healthy, and may be
-    /// in the middle of an ended grant, counts as away for the floors, and costs what one that serves does.
+    /// in the middle of an ended grant, counts as away for the floors, and is moved only if they hold.
     pub fn may_serve(&self) -> bool {
         self.counted.may_serve
     }
@@ -120,20 +118,9 @@ impl Environment {
     pub fn put_member(&mut self, member: Member, fleet: &Fleet) {
         let host = member.host.clone();
         if let Some(live) = self.members.get_mut(&host) {
-            if live.member.grant.is_some() && member.grant.is_none() {
-                let told = member.told.map(|told| told.generation);
-                let said = live.report.as_ref().and_then(|report| report.stamp).map(|stamp| stamp.generation);
-                live.outdated = said != told;
-            }
             live.member = member;
         } else {
-            let live = Live {
-                member,
-                report: None,
-                outdated: false,
-                class: None,
-                counted: index::Counted::default(),
-            };
+            let live = Live { member, report: None, class: None, counted: index::Counted::default() };
             self.members.insert(host.clone(), live);
         }
         self.recount(&host, fleet);
@@ -142,7 +129,6 @@ impl Environment {
     pub fn set_report(&mut self, host: &HostId, report: EnvironmentReport, fleet: &Fleet) {
         if let Some(live) = self.members.get_mut(host) {
             live.report = Some(report);
-            live.outdated = false;
             self.recount(host, fleet);
         }
     }

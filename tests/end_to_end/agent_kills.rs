@@ -8,6 +8,7 @@ fn one_host(policy: &str) -> Fleet {
     fleet.environment("prod", "Hello", &format!("{}{policy}{NO_BAKES}", POLICY.replace("25%", "0%")));
     let set = fleet.push(&Package::web("1"));
     fleet.roll("prod", &set, 0);
+    fleet.wait_until_cleaned("1");
     fleet
 }
 
@@ -77,7 +78,8 @@ fn a_restart_of_an_agent_at_rest_touches_nothing() {
     fleet.agent("a1").kill();
     assert_eq!(fleet.agent_ref("a1").service_pid(), Some(pid), "it outlives the agent");
     fleet.agent("a1").start();
-    until("it is heard of again, and well", || {
+    fleet.wait_until_heard("a1");
+    until("it is well", || {
         let host = fleet.host("a1");
         (host["environments"][0]["health"]["state"] == "healthy" && host["presence"] == "seen").then_some(())
     });
@@ -122,6 +124,7 @@ fn kills_at_any_moment_end_in_one_release_or_the_other() {
         fleet.agent("a1").start();
         let ended = fleet.end_of_rollout("prod");
         assert_eq!(ended.code, 0, "after {lines} lines: {ended:?}\n{}", fleet.status("prod"));
+        fleet.wait_until_cleaned(&version);
         let agent = fleet.agent_ref("a1");
         assert_eq!(agent.traced(&format!("serve {version}")), 1, "after {lines} lines: {:#?}", agent.trace());
     }

@@ -62,7 +62,7 @@ fn a_damaged_file_is_named_and_not_served_and_a_push_mends_it() {
 fn a_damaged_journal_is_set_aside_and_nothing_restarts() {
     let mut fleet = Fleet::start(&[("a", 1)], QUICK);
     fleet.environment("prod", "Hello", &format!("{}{NO_BAKES}", POLICY.replace("25%", "0%")));
-    let sets = ["1", "2", "3"].map(|version| fleet.push(&Package::web(version)));
+    let sets = ["1", "2"].map(|version| fleet.push(&Package::web(version)));
     fleet.roll("prod", &sets[0], 0);
     fleet.wait_until_cleaned("1");
     let floor = fs::read(fleet.agent_ref("a1").environment_dir("prod").join("floor")).expect("a floor");
@@ -82,6 +82,7 @@ fn a_damaged_journal_is_set_aside_and_nothing_restarts() {
         fleet.agent("a1").kill();
         harm(&fleet.agent_ref("a1").environment_dir("prod").join("journal"));
         fleet.agent("a1").start();
+        fleet.wait_until_heard("a1");
         until(&format!("{what}: it is well again"), || {
             let host = fleet.host("a1");
             let environment = &host["environments"][0];
@@ -91,28 +92,40 @@ fn a_damaged_journal_is_set_aside_and_nothing_restarts() {
         let agent = fleet.agent_ref("a1");
         assert_eq!((agent.trace(), agent.service_pid()), (trace, pid), "{what}");
         let kept = fs::read(agent.environment_dir("prod").join("floor")).expect("a floor");
-        assert!(!kept.is_empty() && !floor.is_empty(), "{what}: the floor is a file of its own");
+        assert_eq!(kept, floor, "{what}: the floor is a file of its own");
+        let journal = agent.environment_dir("prod").join("journal");
+        until(&format!("{what}: it has a journal again"), || journal.exists().then_some(()));
     }
     let aside = fs::read_dir(fleet.agent_ref("a1").environment_dir("prod")).expect("listed").flatten();
     let aside = aside.filter(|entry| entry.file_name().to_string_lossy().starts_with("journal.damaged-"));
     assert_eq!(aside.count(), 3);
 
-    // It takes the next release like any other host; a lost journal in the middle of one reverts nothing
-    // by itself, and the host ends in a release that is whole.
+    // It takes the next release like any other host.
     fleet.roll("prod", &sets[1], 0);
     assert_eq!(fleet.agent_ref("a1").traced("serve 2"), 1);
+}
+
+#[test]
+fn a_journal_that_is_lost_in_the_middle_is_a_failure_and_the_host_is_taken_back() {
+    let mut fleet = Fleet::start(&[("a", 1)], QUICK);
+    fleet.environment("prod", "Hello", &format!("{}{NO_BAKES}", POLICY.replace("25%", "0%")));
+    let sets = ["1", "2"].map(|version| fleet.push(&Package::web(version)));
+    fleet.roll("prod", &sets[0], 0);
+    // After the switch, before the new version has been started and proved.
     fleet.agent_ref("a1").hold("start");
-    fleet.begin_rollout("prod", &sets[2]);
-    until("it is half way", || (fleet.agent_ref("a1").traced("start 3 begin") > 0).then_some(()));
+    fleet.begin_rollout("prod", &sets[1]);
+    until("it is half way", || (fleet.agent_ref("a1").traced("start 2 begin") > 0).then_some(()));
     fleet.agent("a1").kill();
     flip(&fleet.agent_ref("a1").environment_dir("prod").join("journal"), 100);
     fleet.agent_ref("a1").let_go("start");
     fleet.agent("a1").start();
-    until("it runs a release, and says so", || {
-        let host = fleet.host("a1");
-        let environment = &host["environments"][0];
-        (environment["health"]["state"] == "healthy" && host["presence"] == "seen").then_some(())
-    });
+    let ended = fleet.end_of_rollout("prod");
+    let status = fleet.status("prod");
+    assert_eq!((ended.code, status["state"].as_str()), (1, Some("rolled_back")), "{ended:?}\n{status}");
+    assert_eq!(status["notable"][0]["failure"]["code"], "E-JOURNAL", "{status}");
+    let host = fleet.host("a1");
+    assert_eq!(host["environments"][0]["running"]["version_set"], "web-1", "{host}");
+    assert!(fleet.agent_ref("a1").service_pid().is_some());
 }
 
 #[test]

@@ -321,7 +321,7 @@ impl Checker {
         heard && report.is_some_and(|report| matches!(report.health, HealthReport::Healthy { .. }))
     }
 
-    /// What it was last told to do to itself, it has ended, by its own word.
+    /// Whatever it was told to do to itself, up to `newest`, it has ended, by its own last word.
     fn has_ended(&self, member: &Member, newest: Generation) -> bool {
         let report = self.heard.reports.get(&(member.environment.clone(), member.host.clone()));
         let said = report.and_then(|report| report.stamp).map(|stamp| stamp.generation);

@@ -2,6 +2,8 @@
 //! host's or the operator's place. Each is one that somebody has shipped. A checker that does not find
 //! its bug checks nothing.
 
+mod minds;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
@@ -10,18 +12,15 @@ use houston_agent::apply::machine::{At, Course, Leg, State};
 use houston_agent::host::Record;
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::id::RolloutId;
-use houston_common::policy::Share;
-use houston_common::release::Release;
-use houston_common::report::{EnvironmentReport, HealthReport, Phase};
-use houston_common::rollout::{Exception, WaitingOn};
+use houston_common::report::EnvironmentReport;
 use houston_coordinator::engine::core::Minds;
 use houston_coordinator::environment::Environment;
-use houston_coordinator::environment::member::{Lane, Member, Step};
+use houston_coordinator::environment::member::Member;
 use houston_coordinator::fleet::Fleet;
 use houston_coordinator::rollout::check::Violation;
 use houston_coordinator::rollout::fold::{self, Folded};
-use houston_coordinator::rollout::planner::{self, Change, GateValues, Plan, Turn};
-use houston_coordinator::rollout::{Rolling, Rollout, Stage};
+use houston_coordinator::rollout::planner::{self, GateValues, Plan};
+use houston_coordinator::rollout::{Rolling, Rollout};
 
 macro_rules! planted {
     ($($(#[$doc:meta])* $name:ident by $($law:literal)|+;)*) => {
@@ -91,27 +90,27 @@ impl Planted {
     /// The planner and the fold with the bug, and without the production checker, which would stop many.
     pub(super) fn minds(self) -> Minds {
         let (plan, fold): (PlanFn, FoldFn) = match self {
-            Self::CountOnlyDisrupted => (count_only_disrupted, fold::fold),
-            Self::ResetCounters => (reset_counters, fold::fold),
-            Self::GrantOverBudget => (grant_over_budget, fold::fold),
-            Self::DropLost => (drop_lost, fold::fold),
-            Self::WallClockBake => (wall_clock_bake, fold::fold),
-            Self::WindowAtGrant => (planner::plan, window_at_grant),
-            Self::NoFailuresReported => (no_failures_reported, fold::fold),
-            Self::WriteAfterHalt => (write_after_halt, fold::fold),
-            Self::RetryForward => (planner::plan, retry_forward),
-            Self::RollBackEverybody => (roll_back_everybody, fold::fold),
-            Self::LookUpWayBack => (look_up_way_back, fold::fold),
-            Self::RollbackSkipsBudget => (rollback_skips_budget, fold::fold),
-            Self::RecursiveRollback => (recursive_rollback, fold::fold),
-            Self::StickyHealthy => (sticky_healthy, fold_healthy),
-            Self::PercentIsEnough => (percent_is_enough, fold::fold),
-            Self::SilentContinue => (silent_continue, fold::fold),
-            Self::HashOrder => (hash_order, fold::fold),
-            Self::LoseWakeUp => (lose_wake_up, fold::fold),
-            Self::ThresholdsOnTimer => (thresholds_on_timer, fold::fold),
-            Self::WaitForAll => (wait_for_all, fold::fold),
-            Self::HealthBeforeFix => (health_before_fix, fold::fold),
+            Self::CountOnlyDisrupted => (minds::count_only_disrupted, fold::fold),
+            Self::ResetCounters => (minds::reset_counters, fold::fold),
+            Self::GrantOverBudget => (minds::grant_over_budget, fold::fold),
+            Self::DropLost => (minds::drop_lost, fold::fold),
+            Self::WallClockBake => (minds::wall_clock_bake, fold::fold),
+            Self::WindowAtGrant => (planner::plan, minds::window_at_grant),
+            Self::NoFailuresReported => (minds::no_failures_reported, fold::fold),
+            Self::WriteAfterHalt => (minds::write_after_halt, fold::fold),
+            Self::RetryForward => (planner::plan, minds::retry_forward),
+            Self::RollBackEverybody => (minds::roll_back_everybody, fold::fold),
+            Self::LookUpWayBack => (minds::look_up_way_back, fold::fold),
+            Self::RollbackSkipsBudget => (minds::rollback_skips_budget, fold::fold),
+            Self::RecursiveRollback => (minds::recursive_rollback, fold::fold),
+            Self::StickyHealthy => (minds::sticky_healthy, minds::fold_healthy),
+            Self::PercentIsEnough => (minds::percent_is_enough, fold::fold),
+            Self::SilentContinue => (minds::silent_continue, fold::fold),
+            Self::HashOrder => (minds::hash_order, fold::fold),
+            Self::LoseWakeUp => (minds::lose_wake_up, fold::fold),
+            Self::ThresholdsOnTimer => (minds::thresholds_on_timer, fold::fold),
+            Self::WaitForAll => (minds::wait_for_all, fold::fold),
+            Self::HealthBeforeFix => (minds::health_before_fix, fold::fold),
             Self::CheckThenInsert
             | Self::LocalGenerations
             | Self::LastWriterWins
@@ -163,309 +162,4 @@ pub(super) fn forget() {
 
 pub(super) fn set_wall(wall: WallTime) {
     WALL.set(wall.0);
-}
-
-/// A member as the bug sees it.
-struct Seen {
-    member: Member,
-    report: Option<EnvironmentReport>,
-    is_lost: bool,
-}
-
-/// The environment as the bug sees it.
-fn seen(
-    environment: &Environment,
-    fleet: &Fleet,
-    rollout: impl FnOnce(&mut Rollout),
-    member: impl Fn(&mut Seen),
-) -> Environment {
-    let mut seen = Environment::new(environment.definition.clone());
-    seen.rollout = environment.rollout.clone();
-    if let Some(active) = seen.rollout.as_mut() {
-        rollout(active);
-    }
-    for live in environment.members() {
-        let host = live.member.host.clone();
-        let is_lost = fleet.get(&host).is_some_and(|entry| entry.contact.lost);
-        let mut of = Seen { member: live.member.clone(), report: live.report.clone(), is_lost };
-        member(&mut of);
-        seen.put_member(of.member, fleet);
-        if let Some(report) = of.report {
-            seen.set_report(&host, report, fleet);
-        }
-    }
-    seen
-}
-
-fn as_it_is(_: &mut Rollout) {}
-
-fn make_healthy(seen: &mut Seen) {
-    if let Some(report) = seen.report.as_mut() {
-        report.health = HealthReport::Healthy { for_at_least: std::time::Duration::ZERO };
-    }
-}
-
-fn active(environment: &Environment) -> Option<RolloutId> {
-    environment.rollout.as_ref().map(|rollout| rollout.id)
-}
-
-fn count_only_disrupted(
-    environment: &Environment,
-    fleet: &Fleet,
-    gates: &GateValues,
-    now: FleetTime,
-) -> Plan {
-    planner::plan(&seen(environment, fleet, as_it_is, make_healthy), fleet, gates, now)
-}
-
-fn reset_counters(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
-    let own = active(environment);
-    let seen = seen(environment, fleet, as_it_is, |seen| {
-        let is_own = own.is_some_and(|own| seen.member.lane == Lane::Rollout(own));
-        if seen.member.grant.is_some() && !is_own {
-            seen.member.grant = None;
-            make_healthy(seen);
-        }
-    });
-    planner::plan(&seen, fleet, gates, now)
-}
-
-fn without_floors(rollout: &mut Rollout) {
-    rollout.policy.fleet_floor = Share::Hosts(0);
-    rollout.policy.zone_floor = None;
-}
-
-fn grant_over_budget(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
-    planner::plan(&seen(environment, fleet, without_floors, |_| {}), fleet, gates, now)
-}
-
-fn drop_lost(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
-    let seen = seen(environment, fleet, as_it_is, |seen| {
-        if seen.is_lost && seen.member.grant.take().is_some() {
-            seen.member.step = Step::Excepted(Exception::Silent);
-        }
-    });
-    planner::plan(&seen, fleet, gates, now)
-}
-
-fn wall_clock_bake(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
-    let by_wall = |rollout: &mut Rollout| {
-        if let Stage::Baking { since, .. } = &mut rollout.stage {
-            // The wall may have jumped ahead since; what it shows stands for what has gone by.
-            let jump = WALL.get().saturating_sub(1_700_000_000_000 + 100_000_000);
-            since.0 = since.0.saturating_sub(jump);
-        }
-    };
-    planner::plan(&seen(environment, fleet, by_wall, |_| {}), fleet, gates, now)
-}
-
-fn no_failures_reported(
-    environment: &Environment,
-    fleet: &Fleet,
-    gates: &GateValues,
-    now: FleetTime,
-) -> Plan {
-    let own = active(environment);
-    let seen = seen(environment, fleet, as_it_is, |seen| {
-        let is_own = own.is_some_and(|own| seen.member.lane == Lane::Rollout(own));
-        if is_own
-            && seen.member.step == Step::Granted
-            && seen.member.grant.is_some_and(|grant| !grant.reverting)
-        {
-            seen.member.grant = None;
-            seen.member.step = Step::Settled;
-            make_healthy(seen);
-        }
-    });
-    planner::plan(&seen, fleet, gates, now)
-}
-
-fn write_after_halt(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
-    let plan = planner::plan(environment, fleet, gates, now);
-    let Some(rollout) = &environment.rollout else { return plan };
-    match &rollout.stage {
-        Stage::Rolling(rolling) => {
-            BEFORE_HALT.with_borrow_mut(|before| before.insert(rollout.id, rolling.clone()));
-            plan
-        }
-        Stage::Halted => {
-            let Some(rolling) = BEFORE_HALT.with_borrow_mut(|before| before.remove(&rollout.id)) else {
-                return plan;
-            };
-            let before = |rollout: &mut Rollout| {
-                rollout.stage = Stage::Rolling(Rolling { granted: 0, ..rolling });
-                (rollout.first_failure, rollout.failures, rollout.exceptions) = (None, 0, 0);
-                without_floors(rollout);
-            };
-            let before = planner::plan(&seen(environment, fleet, before, |_| {}), fleet, gates, now);
-            Plan { changes: Vec::new(), ..before }
-        }
-        _ => plan,
-    }
-}
-
-fn roll_back_everybody(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
-    let rollout = environment.rollout.as_ref().filter(|rollout| rollout.stage == Stage::RollingBack);
-    let id = rollout.map(|rollout| rollout.id);
-    let seen = seen(environment, fleet, as_it_is, |seen| {
-        if let Some(id) = id
-            && seen.member.grant.is_none()
-            && seen.member.in_service()
-            && matches!(seen.member.step_in(id), Step::Waiting | Step::Preparing | Step::Ready)
-        {
-            (seen.member.lane, seen.member.step) = (Lane::Rollout(id), Step::Settled);
-            seen.member.started = Some(id);
-        }
-    });
-    planner::plan(&seen, fleet, gates, now)
-}
-
-fn look_up_way_back(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
-    let mut plan = planner::plan(environment, fleet, gates, now);
-    for grant in plan.grants.iter_mut().filter(|grant| grant.lane != Lane::Standing && !grant.taking_back) {
-        let settled = environment.member(&grant.host).and_then(|live| live.member.settled);
-        grant.way_back = settled.unwrap_or_else(Release::empty);
-    }
-    plan
-}
-
-fn rollback_skips_budget(
-    environment: &Environment,
-    fleet: &Fleet,
-    gates: &GateValues,
-    now: FleetTime,
-) -> Plan {
-    let relaxed = |rollout: &mut Rollout| {
-        if rollout.stage == Stage::RollingBack {
-            without_floors(rollout);
-            rollout.policy.rollback_batch = Share::Percent(100);
-        }
-    };
-    planner::plan(&seen(environment, fleet, relaxed, |_| {}), fleet, gates, now)
-}
-
-fn recursive_rollback(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
-    let blind = |rollout: &mut Rollout| {
-        if rollout.stage == Stage::RollingBack {
-            rollout.first_failure = None;
-        }
-    };
-    planner::plan(&seen(environment, fleet, blind, |_| {}), fleet, gates, now)
-}
-
-fn sticky_healthy(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
-    let own = active(environment);
-    let seen = seen(environment, fleet, as_it_is, |seen| {
-        if own.is_some_and(|own| seen.member.step_in(own) == Step::Settled) {
-            make_healthy(seen);
-        }
-    });
-    planner::plan(&seen, fleet, gates, now)
-}
-
-fn percent_is_enough(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
-    let mut plan = planner::plan(environment, fleet, gates, now);
-    let Some(rollout) = &environment.rollout else { return plan };
-    let settled = environment.members().filter(|live| live.member.settled == Some(rollout.target)).count();
-    for change in &mut plan.changes {
-        if *change == Change::Turn(Turn::NextWave) && settled * 100 >= environment.members().count() * 40 {
-            *change = Change::Turn(Turn::Succeed);
-        }
-    }
-    plan
-}
-
-fn silent_continue(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
-    Plan { waiting: Vec::new(), ..planner::plan(environment, fleet, gates, now) }
-}
-
-fn hash_order(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
-    let mut plan = planner::plan(environment, fleet, gates, now);
-    let grants: std::collections::HashMap<_, _> =
-        plan.grants.drain(..).map(|grant| (grant.host.clone(), grant)).collect();
-    plan.grants = grants.into_values().collect();
-    let (prepares, others): (Vec<_>, Vec<_>) =
-        plan.changes.into_iter().partition(|change| matches!(change, Change::Prepare { .. }));
-    let prepares: std::collections::HashMap<String, Change> =
-        prepares.into_iter().map(|change| (format!("{change:?}"), change)).collect();
-    plan.changes = prepares.into_values().chain(others).collect();
-    plan
-}
-
-fn lose_wake_up(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
-    Plan { wake_at: None, ..planner::plan(environment, fleet, gates, now) }
-}
-
-fn thresholds_on_timer(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
-    let is_time = (now.0 / 1_000).is_multiple_of(30);
-    let blind = |rollout: &mut Rollout| {
-        if !is_time {
-            (rollout.first_failure, rollout.failures) = (None, 0);
-        }
-    };
-    planner::plan(&seen(environment, fleet, blind, |_| {}), fleet, gates, now)
-}
-
-fn wait_for_all(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
-    let mut plan = planner::plan(environment, fleet, gates, now);
-    let is_left_out = |change: &Change| matches!(change, Change::Except { exception: Exception::Silent, .. });
-    if plan.changes.iter().any(is_left_out) {
-        plan.changes.retain(|change| !is_left_out(change));
-        plan.waiting.push(WaitingOn::NotHeardYet);
-    }
-    plan
-}
-
-fn health_before_fix(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: FleetTime) -> Plan {
-    let mut plan = planner::plan(environment, fleet, gates, now);
-    let is_sick = environment
-        .members()
-        .any(|live| live.member.in_service() && live.member.grant.is_none() && !live.counts_available());
-    if is_sick && plan.grants.iter().any(|grant| grant.lane != Lane::Standing) {
-        plan.grants.clear();
-        plan.waiting.push(WaitingOn::NotHeardYet);
-    }
-    plan
-}
-
-fn window_at_grant(
-    member: &Member,
-    rollout: Option<&Rollout>,
-    report: &EnvironmentReport,
-    now: FleetTime,
-) -> Folded {
-    let mut report = report.clone();
-    if report.phase == Phase::Proving {
-        report.phase = Phase::Settled;
-    }
-    fold::fold(member, rollout, &report, now)
-}
-
-fn retry_forward(
-    member: &Member,
-    rollout: Option<&Rollout>,
-    report: &EnvironmentReport,
-    now: FleetTime,
-) -> Folded {
-    let mut folded = fold::fold(member, rollout, report, now);
-    if let Some(member) = folded.member.as_mut().filter(|member| member.step == Step::Reverted) {
-        member.step = Step::Waiting;
-    }
-    if let Some(rollout) = folded.rollout.as_mut() {
-        (rollout.first_failure, rollout.failures) = (None, 0);
-    }
-    folded
-}
-
-fn fold_healthy(
-    member: &Member,
-    rollout: Option<&Rollout>,
-    report: &EnvironmentReport,
-    now: FleetTime,
-) -> Folded {
-    let mut report = report.clone();
-    if report.phase == Phase::Settled {
-        report.health = HealthReport::Healthy { for_at_least: std::time::Duration::ZERO };
-    }
-    fold::fold(member, rollout, &report, now)
 }

@@ -2,6 +2,10 @@
 //! First a phase with faults and an operator, in which nothing wrong may happen; then a phase without,
 //! in which everything must come to rest where it was last told to be.
 
+mod ending;
+mod nemesis;
+mod notes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -11,17 +15,14 @@ use houston_common::error::Code;
 use houston_common::id::{EnvironmentName, HostId};
 use houston_common::policy::Policy;
 use houston_common::report::Report;
-use houston_common::rollout::WaitingOn;
 use houston_coordinator::engine::core::{Core, Minds};
-use houston_coordinator::rollout::planner::GateValues;
 
 use super::agent::{Agent, Next};
 use super::checker::{Checker, Site, Violation};
-use super::coordinator::{Answer, Coordinator, HOLD_MS, Input, LOST_AFTER, Turn, Watched, meta};
-use super::faults::Fault;
+use super::coordinator::{Answer, Coordinator, HOLD_MS, Input, Turn, Watched, meta};
 use super::machine::{Machine, Shared};
 use super::name;
-use super::network::{Network, Way, Weather};
+use super::network::{Network, Way};
 use super::operator::{self, Order, PROD, SIDE};
 use super::planted::Planted;
 use super::random::Random;
@@ -236,17 +237,6 @@ impl World {
 
     fn wall(&self) -> WallTime {
         WallTime((EPOCH_MS + self.now).saturating_add_signed(self.wall_offset_ms))
-    }
-
-    /// Notes what happened: into the trace's number, and for whoever looks.
-    fn note(&mut self, what: impl FnOnce() -> String) {
-        let line = format!("{:>9} {}", self.now, what());
-        for byte in line.bytes() {
-            self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        if self.setting.is_shown {
-            println!("{line}");
-        }
     }
 
     fn happen(&mut self, event: Event) {
@@ -536,43 +526,11 @@ impl World {
         self.turn_soon(if has_more { now } else { wake });
     }
 
-    fn note_commits(&mut self) {
-        for changes in self.store.take_log() {
-            for change in &changes {
-                self.note_change(change);
-            }
-            self.checker.committed(&changes, self.now);
-        }
-    }
-
-    fn note_change(&mut self, change: &houston_coordinator::store::Change) {
-        use houston_coordinator::state::Edit;
-        let Some(value) = change.value() else { return self.note(|| format!("deleted {}", change.key())) };
-        match houston_coordinator::records::decode(change.key(), value) {
-            Ok(Edit::Member(member)) => self.note(|| {
-                let told = member.told.map(|told| (told.generation.0, told.is_activate()));
-                let grant = member.grant.map(|grant| grant.generation.0);
-                format!(
-                    "= {} {}: {:?} {:?} told {told:?} grant {grant:?}",
-                    member.host, member.environment, member.lane, member.step
-                )
-            }),
-            Ok(Edit::Rollout(rollout)) => self.note(|| {
-                let paused = if rollout.paused.is_some() { " paused" } else { "" };
-                let (failures, exceptions) = (rollout.failures, rollout.exceptions);
-                let cause = rollout.cause.as_ref().map(|cause| format!(" {cause:?}")).unwrap_or_default();
-                format!(
-                    "= rollout {} {}: {:?}{paused} failures {failures} exceptions {exceptions}{cause}",
-                    rollout.id, rollout.environment, rollout.stage
-                )
-            }),
-            _ => {}
-        }
-    }
-
     /// What came of an order; what it made is put into the world.
     fn ordered(&mut self, order: Order, result: Result<String, String>, has_died: bool) {
-        self.note(|| format!("order {order:?}: {result:?}{}", if has_died { ", and then?" } else { "" }));
+        // A refusal's text may have wall times in it; its code says enough.
+        let came_to = result.as_ref().map_err(|refusal| refusal.split(':').next().unwrap_or_default());
+        self.note(|| format!("order {order:?}: {came_to:?}{}", if has_died { ", and then?" } else { "" }));
         if let (Order::Enroll { host, zone, ephemeral_suffix }, Ok(_)) = (&order, &result) {
             let host: HostId = name(&format!("{host}-{ephemeral_suffix}"));
             if !has_died || self.checker.stored.hosts.contains_key(&host) {
@@ -613,227 +571,6 @@ impl World {
         }
         let at = self.now + self.operator.between(5_000, 300_000);
         self.at(at, Event::Operator { environment });
-    }
-
-    // Faults.
-
-    fn fault(&mut self) {
-        if self.last.is_some() {
-            return;
-        }
-        let at = self.now + self.nemesis.between(1_000, 90_000);
-        self.at(at, Event::Fault);
-        let hosts: Vec<HostId> = self.nodes.keys().cloned().collect();
-        let (fault, host) = (Fault::next(&mut self.nemesis), self.nemesis.pick(&hosts).cloned());
-        let Some(host) = host else { return };
-        *self.faults.entry(fault.name()).or_default() += 1;
-        if self.setting.walls_differ && matches!(fault, Fault::WallJump { .. }) {
-            return;
-        }
-        // Wall clocks are no part of what happens.
-        if !matches!(fault, Fault::WallJump { .. }) {
-            self.note(|| format!("fault {fault:?} {host}"));
-        }
-        match fault {
-            Fault::KillCoordinator { down_ms } => self.end_coordinator(down_ms),
-            Fault::StoreFails { after, fault } => self.store.fail_after(after, fault),
-            Fault::KillAgent { fuse, fuse_after } => self.kill_agent(&host, fuse, fuse_after, false),
-            Fault::CutPower { fuse, fuse_after } => self.kill_agent(&host, fuse, fuse_after, true),
-            Fault::CutHost { up_ms, down_ms } => {
-                self.network.cut(&host, self.now + up_ms, self.now + down_ms)
-            }
-            Fault::CutZone { up_ms, down_ms } => {
-                let zone = self.nodes.get(&host).map(|node| node.machine.borrow().zone);
-                for (host, node) in &self.nodes {
-                    if Some(node.machine.borrow().zone) == zone {
-                        self.network.cut(host, self.now + up_ms, self.now + down_ms);
-                    }
-                }
-            }
-            Fault::Weather { drop_percent, double_percent, delay_ms_max } => {
-                self.network.weather = Weather { drop_percent, double_percent, delay_ms_max };
-            }
-            Fault::Sick { ms } => {
-                if let Some(node) = self.nodes.get(&host) {
-                    node.machine.borrow_mut().sick_until = self.now + ms;
-                }
-            }
-            Fault::WallJump { ms } => {
-                self.wall_offset_ms = ms;
-                if let Some(node) = self.nodes.get(&host) {
-                    node.machine.borrow_mut().wall_offset_ms = ms;
-                }
-            }
-        }
-    }
-
-    fn kill_agent(&mut self, host: &HostId, fuse: Option<u32>, fuse_after: bool, loses_power: bool) {
-        let Some(node) = self.nodes.get_mut(host).filter(|node| node.agent.is_some()) else { return };
-        node.loses_power = loses_power;
-        if fuse.is_none() {
-            return self.agent_ends(host);
-        }
-        let mut machine = node.machine.borrow_mut();
-        (machine.fuse, machine.fuse_after) = (fuse, fuse_after);
-    }
-
-    // The end.
-
-    /// From now on nothing goes wrong, and every environment is given a release that is good.
-    fn end_faults(&mut self) {
-        self.note(|| "faults end".to_owned());
-        self.network.heal();
-        let mut orders = Vec::new();
-        for (host, node) in &mut self.nodes {
-            let mut machine = node.machine.borrow_mut();
-            (machine.fuse, machine.sick_until) = (None, 0);
-            node.loses_power = false;
-            if self.checker.stored.hosts.contains_key(host) {
-                orders.push(Order::Drain { host: host.clone(), drained: false });
-            }
-        }
-        let patience = if self.nemesis.chance(GONE_PERCENT) { self.lose_one_host() } else { 1_000 };
-        for (environment, policy) in &self.policies {
-            let policy = Box::new(policy.clone());
-            orders.push(Order::Apply { environment: environment.clone(), policy, mode: Some("fine") });
-            let is_empty = !self
-                .checker
-                .stored
-                .members
-                .values()
-                .any(|member| member.environment == *environment && !member.detached);
-            if is_empty {
-                continue;
-            }
-            orders.push(Order::Start {
-                environment: environment.clone(),
-                set: Library::good(self.operator.next()),
-                supersede: true,
-                force: true,
-                allow_outage: false,
-            });
-        }
-        orders.reverse();
-        self.last = Some(Last { orders, deadline: self.now + self.bound_ms(), ..Last::default() });
-        self.at(self.now + patience, Event::Last);
-    }
-
-    /// One host never comes back. How long it takes until everybody knows.
-    fn lose_one_host(&mut self) -> u64 {
-        let hosts: Vec<HostId> = self.nodes.keys().cloned().collect();
-        if let Some(node) = self.nemesis.pick(&hosts).and_then(|host| self.nodes.get_mut(host)) {
-            (node.agent, node.is_gone) = (None, true);
-            node.incarnation += 1;
-            node.machine.borrow_mut().cut_power();
-        }
-        LOST_AFTER.as_millis() as u64 + 30_000
-    }
-
-    /// Within this all must be at rest: every wait that the policies name, for each host in turn, and
-    /// patience for what was under way.
-    fn bound_ms(&self) -> u64 {
-        let hosts = self.nodes.len() as u64;
-        let of_policy = |policy: &Policy| {
-            let bakes = policy.bake.one_box + policy.bake.first_zone + policy.bake.later_zones * ZONES as u32;
-            let host = policy.start_within + policy.apply_deadline;
-            (bakes + host * (hosts as u32 + 3)).as_millis() as u64
-        };
-        2 * self.policies.values().map(of_policy).sum::<u64>() + FLOOR_PATIENCE_MS + 900_000
-    }
-
-    fn last(&mut self) {
-        self.at(self.now + 1_000, Event::Last);
-        let is_up = self.coordinator.is_some();
-        let Some(last) = self.last.as_mut() else { return };
-        if is_up && let Some(order) = last.orders.pop() {
-            return self.order(order);
-        }
-        let (deadline, was_at_rest) = (last.deadline, last.at_rest);
-        self.allow_outages();
-        let unrest = self.unrest();
-        match (unrest, was_at_rest) {
-            (None, None) => {
-                self.note(|| "all is at rest".to_owned());
-                if let Some(last) = self.last.as_mut() {
-                    last.at_rest = Some(self.now);
-                }
-            }
-            (Some(why), Some(_)) => self.checker.broken_at_rest("L1 and stays", why),
-            (Some(why), None) if self.now > deadline => {
-                self.checker.broken_at_rest("L1 everything converges", why)
-            }
-            (Some(_), None) | (None, Some(_)) => {}
-        }
-    }
-
-    /// Why an environment waits, by the coordinator's own plan.
-    fn waiting(&self, environment: &EnvironmentName) -> Vec<WaitingOn> {
-        let Some(coordinator) = &self.coordinator else { return Vec::new() };
-        let state = coordinator.core.state();
-        let Some(environment) = state.environments.get(environment) else { return Vec::new() };
-        let gates = GateValues { regressed: state.meta.regressed };
-        (self.minds.plan)(environment, &state.fleet, &gates, coordinator.fleet_time(self.now)).waiting
-    }
-
-    /// Sick hosts of zones to come can use up a floor. The wait has a name, and an operator a way out.
-    fn allow_outages(&mut self) {
-        for environment in self.policies.keys().cloned().collect::<Vec<_>>() {
-            let waiting = self.waiting(&environment);
-            let is_floored = waiting.iter().any(|waiting| matches!(waiting, WaitingOn::Floor { .. }));
-            let Some(last) = self.last.as_mut() else { return };
-            if !is_floored {
-                last.floored.remove(&environment);
-                continue;
-            }
-            let since = *last.floored.entry(environment.clone()).or_insert(self.now);
-            if self.now > since + FLOOR_PATIENCE_MS && last.allowed.insert(environment.clone()) {
-                let set = Library::good(1);
-                last.orders.push(Order::Start {
-                    environment,
-                    set,
-                    supersede: true,
-                    force: true,
-                    allow_outage: true,
-                });
-            }
-        }
-    }
-
-    /// What is not yet as it was last told to be, if anything.
-    fn unrest(&self) -> Option<String> {
-        if self.last.as_ref().is_some_and(|last| !last.orders.is_empty()) || self.coordinator.is_none() {
-            return Some("the coordinator was not there".to_owned());
-        }
-        for (name, definition) in &self.checker.stored.definitions {
-            let is_there = |host: &HostId| self.nodes.get(host).is_some_and(|node| !node.is_gone);
-            let mut members =
-                self.checker.stored.members.values().filter(|member| member.environment == *name);
-            if !members.any(|member| !member.detached && is_there(&member.host)) {
-                continue;
-            }
-            if let Some(rollout) = self.checker.active(name) {
-                let waiting = self.waiting(name);
-                return Some(format!(
-                    "{name}: rollout {} is {:?} {:?}, {waiting:?}",
-                    rollout.id, rollout.stage, rollout.cause
-                ));
-            }
-            let members = self.checker.stored.members.values();
-            for member in members.filter(|member| member.environment == *name && !member.detached) {
-                let Some(node) = self.nodes.get(&member.host).filter(|node| !node.is_gone) else { continue };
-                let machine = node.machine.borrow();
-                let runs = machine.durable_release(name);
-                let wanted = definition.baked.digest();
-                let is_there = definition.baked.is_empty() || (runs == Some(wanted) && machine.serves(name));
-                if !is_there || member.settled != Some(definition.baked) {
-                    return Some(format!(
-                        "{name}: {} runs {runs:?}, not {wanted:?}: {member:?}",
-                        member.host
-                    ));
-                }
-            }
-        }
-        None
     }
 }
 

@@ -291,6 +291,15 @@ impl Fleet {
         });
     }
 
+    /// Until the coordinator has heard of a host after this call, which is more than that it was seen.
+    pub fn wait_until_heard(&self, name: &str) {
+        let called = Instant::now();
+        until(&format!("{name} is heard of"), || {
+            let ago = self.host(name)["last_seen_ago_ms"].as_u64()?;
+            (Duration::from_millis(ago) < called.elapsed()).then_some(())
+        });
+    }
+
     /// `unknown`, `seen` or `lost`.
     pub fn presence(&self, name: &str) -> String {
         self.host(name)["presence"].as_str().expect("a presence").to_owned()

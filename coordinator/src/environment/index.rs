@@ -48,9 +48,9 @@ pub enum Class {
 /// Whether a host can be moved, and what that would cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
-    /// Answers, and does not count as available: moving it costs no capacity.
+    /// Answers, and does not serve: moving it costs no capacity.
     Down,
-    /// In service and available: moving it takes it away from the service.
+    /// In service, and says it is healthy: moving it takes it away from the service.
     Up,
     /// In the middle of another environment's change.
     Busy,
@@ -116,15 +116,16 @@ pub struct Index {
 pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, entry: &Entry) -> Sorted {
     let member = &live.member;
     let available = is_available(definition, live, entry);
+    let may_serve = may_serve(definition, live, entry);
     let counted = Counted {
         member: !member.detached,
         in_service: member.in_service(),
         available,
-        may_serve: may_serve(definition, live, entry),
+        may_serve,
         deadline: member.grant.map(|grant| grant.deadline),
         prepare_by: member.prepare_by.filter(|_| member.step == Step::Preparing && member.grant.is_none()),
     };
-    let reach = reach(definition, entry, available);
+    let reach = reach(definition, entry, may_serve);
     let class = match rollout {
         Some(rollout) if member.in_scope(rollout.id) => {
             if rollout.goes_back() {
@@ -141,8 +142,7 @@ pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, ent
 
 /// In service, heard of, healthy, and in the middle of nothing.
 pub fn is_available(definition: &Definition, live: &Live, entry: &Entry) -> bool {
-    let at_rest = live.report.as_ref().is_some_and(|report| fold::is_at_rest(report.phase));
-    at_rest && !live.outdated && may_serve(definition, live, entry)
+    may_serve(definition, live, entry) && has_come_to_rest(live)
 }
 
 /// The same, by its own word alone.
@@ -158,12 +158,21 @@ fn may_serve(definition: &Definition, live: &Live, entry: &Entry) -> bool {
         && !busy
 }
 
-fn reach(definition: &Definition, entry: &Entry, available: bool) -> Reach {
+/// Whether the report is later than anything the host was told to do to itself: a grant may have been
+/// closed at its deadline, or with its rollout, and the host be in the middle of it all the same.
+fn has_come_to_rest(live: &Live) -> bool {
+    let Some(report) = &live.report else { return false };
+    let said = report.stamp.map(|stamp| stamp.generation);
+    let is_older = live.member.told.is_some_and(|told| told.is_activate() && said != Some(told.generation));
+    fold::is_at_rest(report.phase) && !is_older
+}
+
+fn reach(definition: &Definition, entry: &Entry, may_serve: bool) -> Reach {
     if !entry.is_seen() {
         Reach::Away
     } else if entry.granted_in.as_ref().is_some_and(|granted| *granted != definition.name) {
         Reach::Busy
-    } else if available {
+    } else if may_serve {
         Reach::Up
     } else {
         Reach::Down
@@ -186,7 +195,10 @@ fn class_going_forward(rollout: &Rollout, live: &Live, entry: &Entry, reach: Rea
         }
         // It runs the target already and is well: nothing to prove again.
         Step::Waiting | Step::Preparing | Step::Ready | Step::Granted
-            if member.settled == Some(rollout.target) && reach == Reach::Up && live.runs(&rollout.target) =>
+            if member.settled == Some(rollout.target)
+                && reach == Reach::Up
+                && has_come_to_rest(live)
+                && live.runs(&rollout.target) =>
         {
             Class::Updated(Wellness::Well)
         }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use houston_common::clock::FleetTime;
 use houston_common::id::{HostId, Zone};
-use houston_common::report::HealthReport;
+use houston_common::report::{HealthReport, Phase};
 use houston_common::view::Presence;
 
 use super::planner::{Change, GateValues, Grant, Plan, Turn};
@@ -77,9 +77,8 @@ fn may_be_granted(environment: &Environment, fleet: &Fleet, grant: &Grant) -> Re
     Ok(())
 }
 
-/// By its own word. One that may be in the middle of something is among those away already, and counts
-/// once more: it may be serving all the same.
-fn serves(live: &Live, entry: &Entry, environment: &Environment) -> bool {
+/// By its own word, which may be older than what it was told last.
+fn may_serve(live: &Live, entry: &Entry, environment: &Environment) -> bool {
     let member = &live.member;
     let in_service = !member.detached && matches!(member.settled, Some(release) if !release.is_empty());
     let healthy =
@@ -94,6 +93,18 @@ fn serves(live: &Live, entry: &Entry, environment: &Environment) -> bool {
         && !entry.contact.lost
 }
 
+fn is_at_rest(live: &Live) -> bool {
+    let Some(report) = &live.report else { return false };
+    let on_its_way = matches!(
+        report.phase,
+        Phase::Stopping | Phase::Switching | Phase::Starting | Phase::Proving | Phase::Reverting
+    );
+    let said = report.stamp.map(|stamp| stamp.generation);
+    let unheard =
+        matches!(live.member.told, Some(told) if told.is_activate() && said != Some(told.generation));
+    !on_its_way && !unheard
+}
+
 /// Floors, reckoned as budgets of unavailable hosts from the counters of the zones touched.
 fn floors_hold(environment: &Environment, fleet: &Fleet, plan: &Plan) -> Result<(), Violation> {
     let mut taken: BTreeMap<&Zone, u32> = BTreeMap::new();
@@ -101,8 +112,9 @@ fn floors_hold(environment: &Environment, fleet: &Fleet, plan: &Plan) -> Result<
         let (Some(entry), Some(live)) = (fleet.get(&grant.host), environment.member(&grant.host)) else {
             continue;
         };
-        if serves(live, entry, environment) && !grant.release.is_empty() {
-            *taken.entry(&live.member.zone).or_default() += 1;
+        if may_serve(live, entry, environment) && !grant.release.is_empty() {
+            // One that may be in the middle of something is among those away already.
+            *taken.entry(&live.member.zone).or_default() += u32::from(is_at_rest(live));
         }
     }
     if taken.is_empty() {

@@ -91,6 +91,10 @@ fn fold_grant(
                 is_back(member, told.way_back);
             }
         }
+        // It has switched, and lost its journal before it had proved anything.
+        Phase::Idle if has_switched_unrecorded(member, &told.release, report) => {
+            outcome::end_failed(member, rollout, report.failure.clone());
+        }
         // Failed while preparing: nothing was disturbed.
         Phase::Idle => {
             member.grant = None;
@@ -98,6 +102,11 @@ fn fold_grant(
         }
         Phase::Failed => outcome::end_failed(member, rollout, report.failure.clone()),
     }
+}
+
+fn has_switched_unrecorded(member: &Member, release: &Release, report: &EnvironmentReport) -> bool {
+    let lost_journal = report.failure.as_ref().is_some_and(|failure| failure.code == Code::JournalDamaged);
+    lost_journal && member.settled != Some(*release) && runs(report, release)
 }
 
 /// From the end of something on the host to its report here: two holds.
@@ -110,7 +119,6 @@ fn fold_told(member: &mut Member, rollout: Option<&mut Rollout>, report: &Enviro
         Phase::Ready if member.step == Step::Preparing => {
             member.step = Step::Ready;
             member.prepare_by = None;
-            member.failure = None;
         }
         // It was ready, and has lost what it had prepared.
         Phase::Fetching | Phase::LayingOut if member.step == Step::Ready => member.step = Step::Preparing,

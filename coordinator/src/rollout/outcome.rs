@@ -40,7 +40,9 @@ pub fn end_settled(member: &mut Member) {
     member.settled = Some(told.release);
     member.owes = false;
     member.lane_failures = 0;
-    member.failure = None;
+    if member.step != Step::TakingBack {
+        member.failure = None;
+    }
     let (step, started) = match member.lane {
         Lane::Rollout(_) if member.step == Step::TakingBack => (Step::TakenBack, None),
         Lane::Rollout(id) => (Step::Settled, Some(id)),

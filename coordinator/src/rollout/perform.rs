@@ -54,10 +54,13 @@ pub fn perform(
                 let prepare_by = now.plus(prepare_time(&work.policy(*lane)));
                 let Some(member) = work.member(host) else { continue };
                 member.told = Some(told);
+                // A host that is taken back says why for as long as the rollout is looked at.
+                if member.lane != *lane {
+                    member.failure = None;
+                }
                 member.lane = *lane;
                 member.step = Step::Preparing;
                 member.prepare_by = Some(prepare_by);
-                member.failure = None;
             }
             Change::Except { host, exception } => work.except(host, *exception),
             Change::Overdue { host } => work.overdue(host, fleet),

@@ -25,7 +25,9 @@ pub(super) struct Truth {
     activating: BTreeMap<Place, (bool, Generation)>,
     ended_at: BTreeMap<Place, u64>,
     switched_at: BTreeMap<(Place, Generation), u64>,
-    hooks: BTreeSet<(Place, Generation, ReleaseDigest, PackageName, HookPhase)>,
+    /// Activations that are being undone: the second attempt of their generation.
+    reverting: BTreeSet<(Place, Generation)>,
+    hooks: BTreeSet<(Place, Generation, bool, ReleaseDigest, PackageName, HookPhase)>,
 }
 
 /// A machine, and who it is.
@@ -63,6 +65,9 @@ impl Checker {
         if before.is_activating && !after.is_activating {
             self.truth.activating.remove(place);
             self.truth.ended_at.insert(place.clone(), now);
+        }
+        if let (Phase::Reverting, Some(stamp)) = (after.phase, after.stamp) {
+            self.truth.reverting.insert((place.clone(), stamp.generation));
         }
         if after.phase == Phase::Settled && before.phase != Phase::Settled {
             self.proved(site, place, after, now);
@@ -151,7 +156,8 @@ impl Checker {
                 let Some(generation) = generation else { return };
                 let place = (environment, site.host.clone());
                 let detail = format!("{place:?}: {phase} of {package} starts twice under {generation}");
-                if !self.truth.hooks.insert((place, generation, release, package, phase)) && !rerun {
+                let undoes = self.truth.reverting.contains(&(place.clone(), generation));
+                if !self.truth.hooks.insert((place, generation, undoes, release, package, phase)) && !rerun {
                     self.broken("A4 hooks not repeated", detail);
                 }
             }

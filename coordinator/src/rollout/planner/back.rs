@@ -88,7 +88,7 @@ fn grant(environment: &Environment, rollout: &Rollout, zone: &Zone, plan: &mut P
         // A floor protects a service that stays. Taking the last of it away is bound by batches.
         if live.may_serve()
             && !destination.is_empty()
-            && let Err(waiting) = floors.take(zone)
+            && let Err(waiting) = floors.take(live)
         {
             plan.waiting.push(waiting);
             return;

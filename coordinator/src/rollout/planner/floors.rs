@@ -8,8 +8,8 @@ use houston_common::policy::{Policy, Share};
 use houston_common::rollout::WaitingOn;
 
 use super::NAMED_MAX;
-use crate::environment::Environment;
 use crate::environment::index::Counts;
+use crate::environment::{Environment, Live};
 
 /// The floors, and what this plan has taken of them so far.
 #[derive(Debug)]
@@ -31,14 +31,16 @@ impl<'a> Floors<'a> {
         Self { environment, policy, planned, taken: 0, taken_in: BTreeMap::new() }
     }
 
-    /// Takes one available host of a zone away from the service, if the floors hold without it.
-    pub(super) fn take(&mut self, zone: &Zone) -> Result<(), WaitingOn> {
+    /// Takes a host that may serve away from the service, if the floors hold without it. One that is
+    /// counted as away already is not counted once more.
+    pub(super) fn take(&mut self, live: &Live) -> Result<(), WaitingOn> {
+        let (zone, cost) = (&live.member.zone, u32::from(live.counts_available()));
         let planned = self.planned;
         let fleet = self.environment.index().total();
         let planned_fleet = planned.map_or(fleet.in_service, |planned| planned.values().sum());
         let least = floor(self.policy.fleet_floor, planned_fleet, fleet);
         let available = fleet.available.saturating_sub(self.taken);
-        if available <= least {
+        if available < least + cost {
             return Err(self.refused(None, available, least));
         }
         if let Some(share) = self.policy.zone_floor {
@@ -48,12 +50,12 @@ impl<'a> Floors<'a> {
             let least = floor(share, planned_zone, counts);
             let available =
                 counts.available.saturating_sub(self.taken_in.get(zone).copied().unwrap_or_default());
-            if available <= least {
+            if available < least + cost {
                 return Err(self.refused(Some(zone.clone()), available, least));
             }
         }
-        self.taken += 1;
-        *self.taken_in.entry(zone.clone()).or_default() += 1;
+        self.taken += cost;
+        *self.taken_in.entry(zone.clone()).or_default() += cost;
         Ok(())
     }
 

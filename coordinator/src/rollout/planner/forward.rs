@@ -100,9 +100,7 @@ fn one_box(
                 plan.waiting.insert(0, waiting);
                 return;
             }
-            let Some(live) = environment.member(host) else { return };
-            let zone = live.member.zone.clone();
-            grant(environment, rollout, &zone, vec![host.clone()], plan);
+            grant(environment, rollout, vec![host.clone()], plan);
         }
         _ => plan.waiting.push(WaitingOn::Prepare { ready: 0, of: 1 }),
     }
@@ -175,7 +173,7 @@ fn zone_wave(
     if some_ready && health.is_none() && fresh {
         let room = (size - rolling.granted.min(size)) as usize;
         let hosts = ready(Reach::Down).chain(ready(Reach::Up)).take(room).cloned().collect();
-        grant(environment, rollout, zone, hosts, plan);
+        grant(environment, rollout, hosts, plan);
         if !plan.grants.is_empty() {
             return;
         }
@@ -201,14 +199,14 @@ fn batch_size(environment: &Environment, rollout: &Rollout, zone: &Zone) -> u32 
 }
 
 /// Grants what the floors allow. Hosts that are down come first and cost nothing.
-fn grant(environment: &Environment, rollout: &Rollout, zone: &Zone, hosts: Vec<HostId>, plan: &mut Plan) {
+fn grant(environment: &Environment, rollout: &Rollout, hosts: Vec<HostId>, plan: &mut Plan) {
     let mut floors = Floors::new(environment, &rollout.policy, Some(&rollout.planned));
     for host in hosts.into_iter().take(GRANTS_PER_PLAN) {
         let Some(live) = environment.member(&host) else { continue };
         // A floor protects a service that stays: an uninstall is bound by its batches.
         if live.may_serve()
             && !rollout.target.is_empty()
-            && let Err(waiting) = floors.take(zone)
+            && let Err(waiting) = floors.take(live)
         {
             plan.waiting.push(waiting);
             return;

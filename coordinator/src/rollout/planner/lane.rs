@@ -33,7 +33,7 @@ pub(super) fn standing(environment: &Environment, plan: &mut Plan) {
     for host in ready.take(room.min(GRANTS_PER_PLAN)) {
         let Some(live) = environment.member(host) else { continue };
         if live.may_serve()
-            && let Err(waiting) = floors.take(&live.member.zone)
+            && let Err(waiting) = floors.take(live)
         {
             if environment.rollout.is_none() {
                 plan.waiting.push(waiting);

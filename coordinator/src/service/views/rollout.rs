@@ -224,7 +224,11 @@ fn one_box_settled(environment: Option<&Environment>, rollout: &Rollout) -> bool
 /// Hosts that a person would want to see, what is worst first: of an active rollout by class, without a
 /// walk over those that wait or are well.
 fn concerned<'a>(environment: &'a Environment, rollout: &Rollout) -> Vec<&'a Live> {
-    let failed = |live: &&Live| matches!(live.member.step, Step::Reverted | Step::Failed | Step::Excepted(_));
+    let failed = |live: &&Live| {
+        let member = &live.member;
+        matches!(member.step, Step::Reverted | Step::Failed | Step::Excepted(_))
+            || (member.step == Step::TakenBack && member.failure.is_some())
+    };
     if !is_active(environment, rollout) {
         let own = environment.members().filter(|live| live.member.lane == Lane::Rollout(rollout.id));
         return own.filter(failed).collect();

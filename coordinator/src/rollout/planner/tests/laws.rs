@@ -272,19 +272,10 @@ impl Laws {
         anew.rollout = environment.rollout.clone();
         let mut open = 0;
         for live in environment.members() {
-            let now = live.member.clone();
-            let ended = member::Grant {
-                generation: Generation(0),
-                was_down: false,
-                reverting: false,
-                deadline: FleetTime(0),
-            };
-            let before = Member { grant: Some(ended).filter(|_| live.outdated).or(now.grant), ..now.clone() };
-            anew.put_member(before, fleet);
+            anew.put_member(live.member.clone(), fleet);
             if let Some(report) = &live.report {
                 anew.set_report(&live.member.host, report.clone(), fleet);
             }
-            anew.put_member(now, fleet);
             open += u32::from(live.member.grant.is_some());
         }
         anew.recount_all(fleet);

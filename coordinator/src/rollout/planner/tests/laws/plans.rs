@@ -117,7 +117,9 @@ impl Laws {
             return;
         }
         let surprise = *before == WaitingOn::NothingToRun
-            || matches!(before, WaitingOn::UpToDate | WaitingOn::WentBack { .. }) && !grant.taking_back
+            || matches!(before, WaitingOn::UpToDate | WaitingOn::WentBack { .. })
+                && !grant.taking_back
+                && self.serves(environment, fleet, &live.member)
             || matches!(before, WaitingOn::Floor { .. }) && *ground == now && !grant.taking_back;
         if surprise {
             let detail = format!("{host} was granted, and before: {before:?}");
