@@ -97,7 +97,7 @@ codes! {
     Protocol "E-PROTO" Failed "The two programs' protocol versions do not overlap."
     Field "E-FIELD" Usage "A field of a message is missing or out of range."
     Sequence "E-SEQ" Failed "A report's start counter or sequence is not possible."
-    GenerationFuture "E-GEN-FUTURE" Failed "A host knows a generation above the store's own."
+    GenerationFuture "E-GEN-FUTURE" Refused "A host shows an assignment that this store never gave; it is held."
     Clone "E-CLONE" Refused "Two machines speak with one host's identity; both are held."
     Limit "E-LIMIT" Refused "A limit was reached."
     Busy "E-BUSY" Unreachable "The coordinator asks to come back later."

@@ -33,8 +33,9 @@ pub struct Rollout {
     /// Hosts in service when it began (again when a rollback begins), per zone. A budget is reckoned
     /// from these or from today's number, whichever is smaller: hosts that join raise no budget.
     pub planned: BTreeMap<Zone, u32>,
-    /// Hosts in its scope when it was created.
-    pub hosts: u32,
+    /// Hosts in its scope when it was created, per zone. Batches are reckoned from these or from today's
+    /// number, whichever is smaller.
+    pub members: BTreeMap<Zone, u32>,
     pub started_by: OperatorName,
     pub reason: String,
     pub started_at: WallTime,
@@ -206,13 +207,18 @@ impl Rollout {
         }
     }
 
+    /// Hosts in its scope when it was created.
+    pub fn hosts(&self) -> u32 {
+        self.members.values().sum()
+    }
+
     /// The failures that the whole rollout may have, given how many hosts it has updated.
     pub fn failures_allowed(&self, updated: u32) -> u32 {
         self.policy.failure_budget.at_most_of(updated)
     }
 
     pub fn exceptions_allowed(&self) -> u32 {
-        self.policy.lost_budget.at_most_of(self.hosts)
+        self.policy.lost_budget.at_most_of(self.hosts())
     }
 
     /// Whether a host moved by rollout `id` counts as moved by this change.

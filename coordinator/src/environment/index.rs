@@ -81,8 +81,8 @@ pub struct Counted {
     pub may_serve: bool,
     /// Of its open grant.
     pub deadline: Option<FleetTime>,
-    /// Until it should have prepared.
-    pub prepare_by: Option<FleetTime>,
+    /// Until it should have prepared, or should know whether it is well.
+    pub answer_by: Option<FleetTime>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,8 +109,8 @@ pub struct Index {
     total: Counts,
     /// Of all open grants.
     deadlines: BTreeSet<(FleetTime, HostId)>,
-    /// Of all hosts that prepare.
-    prepares: BTreeSet<(FleetTime, HostId)>,
+    /// Of all hosts that prepare, or do not know whether they are well.
+    answers: BTreeSet<(FleetTime, HostId)>,
 }
 
 pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, entry: &Entry) -> Sorted {
@@ -123,7 +123,7 @@ pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, ent
         available,
         may_serve,
         deadline: member.grant.map(|grant| grant.deadline),
-        prepare_by: member.prepare_by.filter(|_| member.step == Step::Preparing && member.grant.is_none()),
+        answer_by: None,
     };
     let reach = reach(definition, entry, may_serve);
     let class = match rollout {
@@ -137,6 +137,9 @@ pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, ent
         Some(_) | None => class_standing(definition, member, entry, reach),
     };
     let turn = rollout.map_or(RolloutId(0), |rollout| rollout.id);
+    let prepares = member.step == Step::Preparing && member.grant.is_none();
+    let is_asked = prepares || class == Class::Updated(Wellness::Unknown);
+    let counted = Counted { answer_by: member.answer_by.filter(|_| is_asked), ..counted };
     Sorted { class, order: order(turn, &member.host), counted }
 }
 
@@ -301,8 +304,8 @@ impl Index {
         if let Some(deadline) = counted.deadline {
             self.deadlines.insert((deadline, member.host.clone()));
         }
-        if let Some(prepare_by) = counted.prepare_by {
-            self.prepares.insert((prepare_by, member.host.clone()));
+        if let Some(answer_by) = counted.answer_by {
+            self.answers.insert((answer_by, member.host.clone()));
         }
     }
 
@@ -319,8 +322,8 @@ impl Index {
         if let Some(deadline) = counted.deadline {
             self.deadlines.remove(&(deadline, member.host.clone()));
         }
-        if let Some(prepare_by) = counted.prepare_by {
-            self.prepares.remove(&(prepare_by, member.host.clone()));
+        if let Some(answer_by) = counted.answer_by {
+            self.answers.remove(&(answer_by, member.host.clone()));
         }
     }
 
@@ -369,13 +372,13 @@ impl Index {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Hosts that should have prepared by now.
-    pub fn unprepared(&self, now: FleetTime) -> impl Iterator<Item = &HostId> {
-        self.prepares.iter().take_while(move |(prepare_by, _)| *prepare_by <= now).map(|(_, host)| host)
+    /// Hosts that should have prepared by now, or should know whether they are well.
+    pub fn late(&self, now: FleetTime) -> impl Iterator<Item = &HostId> {
+        self.answers.iter().take_while(move |(answer_by, _)| *answer_by <= now).map(|(_, host)| host)
     }
 
-    pub fn next_prepare_by(&self) -> Option<FleetTime> {
-        self.prepares.first().map(|(prepare_by, _)| *prepare_by)
+    pub fn next_answer_by(&self) -> Option<FleetTime> {
+        self.answers.first().map(|(answer_by, _)| *answer_by)
     }
 
     /// Position of a host within its class and zone, from 0.

@@ -25,8 +25,8 @@ pub struct Member {
     pub owes: bool,
     /// The newest assignment.
     pub told: Option<Told>,
-    /// When the host should have prepared. Present while it prepares.
-    pub prepare_by: Option<FleetTime>,
+    /// Until when it should have prepared; or, settled and not knowing of its health, should know again.
+    pub answer_by: Option<FleetTime>,
     /// Permission to disrupt itself, not yet ended by a report or a deadline.
     pub grant: Option<Grant>,
     pub lane: Lane,
@@ -102,7 +102,7 @@ impl Member {
             settled: None,
             owes: true,
             told: None,
-            prepare_by: None,
+            answer_by: None,
             grant: None,
             lane: Lane::Standing,
             step: Step::Waiting,

@@ -127,7 +127,7 @@ struct MemberRecord {
     owes: bool,
     #[serde(with = "kept")]
     told: Option<Told>,
-    prepare_by: Option<FleetTime>,
+    answer_by: Option<FleetTime>,
     #[serde(with = "kept")]
     grant: Option<Grant>,
     #[serde(with = "kept")]

@@ -37,7 +37,7 @@ struct RolloutRecord {
     direction: Direction,
     zones: Vec<Zone>,
     planned: BTreeMap<Zone, u32>,
-    hosts: u32,
+    members: BTreeMap<Zone, u32>,
     started_by: OperatorName,
     reason: String,
     started_at: WallTime,

@@ -182,7 +182,8 @@ fn rollout_grants(environment: &Environment, rollout: &Rollout, plan: &Plan) -> 
             }
             let size = match zones.first() {
                 Some(zone) if rolling.wave > 0 => {
-                    rollout.policy.batch.at_most_of(environment.index().zone(zone).hosts)
+                    let today = environment.index().zone(zone).hosts;
+                    rollout.policy.batch.at_most_of(rollout.members.get(*zone).map_or(0, |n| today.min(*n)))
                 }
                 _ => 1,
             };
@@ -202,7 +203,7 @@ fn rollout_grants(environment: &Environment, rollout: &Rollout, plan: &Plan) -> 
             if grants.iter().any(|grant| grant.release != rollout.destination() || !started(grant)) {
                 return broken("untouched", "a rollback touches a host that did not start the change");
             }
-            let size = rollout.policy.rollback_batch.at_most_of(rollout.hosts);
+            let size = rollout.policy.rollback_batch.at_most_of(rollout.hosts());
             // Joins that the standing lane had granted before are none of the rollback's.
             let moving = [Class::Open, Class::Finishing].map(|class| environment.index().count_all(class));
             if moving.into_iter().sum::<u32>() + grants.len() as u32 > size {

@@ -45,7 +45,8 @@ pub fn fold(
         next.step = Step::Waiting;
     }
     if next.grant.is_none() {
-        fold_rest(&mut next, next_rollout.as_mut(), report);
+        fold_health(&mut next, next_rollout.as_mut(), report, now);
+        fold_disk(&mut next, next_rollout.as_mut(), report);
     }
     Folded {
         rollout: next_rollout.filter(|next| Some(next) != rollout),
@@ -118,7 +119,7 @@ fn fold_told(member: &mut Member, rollout: Option<&mut Rollout>, report: &Enviro
     match report.phase {
         Phase::Ready if member.step == Step::Preparing => {
             member.step = Step::Ready;
-            member.prepare_by = None;
+            member.answer_by = None;
         }
         // It was ready, and has lost what it had prepared.
         Phase::Fetching | Phase::LayingOut if member.step == Step::Ready => member.step = Step::Preparing,
@@ -184,23 +185,38 @@ pub(super) fn prepare_failed(member: &mut Member, rollout: Option<&mut Rollout>,
     }
 }
 
-/// No grant is open: health after the change, and drift.
-fn fold_rest(member: &mut Member, mut rollout: Option<&mut Rollout>, report: &EnvironmentReport) {
-    if let Some(rollout) = rollout.as_deref_mut()
-        && !rollout.is_over()
-        && !rollout.goes_back()
-        && member.step_in(rollout.id) == Step::Settled
-        && let HealthReport::Unhealthy { reason } = &report.health
-    {
-        let failure = report.failure.clone().unwrap_or_else(|| Failure {
-            code: Code::Unhealthy,
-            phase: Phase::Settled,
-            package: None,
-            message: reason.clone(),
-            log_tail: String::new(),
-        });
-        outcome::turn_bad(member, rollout, failure);
+/// Health after the change, of a host that has settled in a rollout that goes on.
+fn fold_health(
+    member: &mut Member,
+    rollout: Option<&mut Rollout>,
+    report: &EnvironmentReport,
+    now: FleetTime,
+) {
+    let Some(rollout) = rollout else { return };
+    if rollout.is_over() || rollout.goes_back() || member.step_in(rollout.id) != Step::Settled {
+        return;
     }
+    match &report.health {
+        HealthReport::Healthy { .. } => member.answer_by = None,
+        // It holds the rollout, and must know within the time of an activation.
+        HealthReport::Unknown => {
+            member.answer_by.get_or_insert_with(|| now.plus(rollout.policy.apply_deadline));
+        }
+        HealthReport::Unhealthy { reason } => {
+            let failure = report.failure.clone().unwrap_or_else(|| Failure {
+                code: Code::Unhealthy,
+                phase: Phase::Settled,
+                package: None,
+                message: reason.clone(),
+                log_tail: String::new(),
+            });
+            outcome::turn_bad(member, rollout, failure);
+        }
+    }
+}
+
+/// What is on its disk, against what it was told.
+fn fold_disk(member: &mut Member, rollout: Option<&mut Rollout>, report: &EnvironmentReport) {
     // It has forgotten what it had prepared. An assignment to prepare stands, and it will again; an
     // ended grant is told to nobody.
     if report.stamp.is_none() && member.step == Step::Ready {
@@ -210,18 +226,30 @@ fn fold_rest(member: &mut Member, mut rollout: Option<&mut Rollout>, report: &En
     if let Some(measured) = measured(member, report) {
         member.settled = Some(measured);
     }
-    // What it settled on is gone from its disk (a new disk, an old image): it left the service.
-    let settled = member.settled.filter(|release| !release.is_empty());
-    if settled.is_some() && report.running.is_none() && is_at_rest(report.phase) {
-        member.settled = None;
-        member.started = None;
-        member.owes = true;
-        member.lane_failures = 0;
-        // It had its turn; the standing lane takes care of it when the rollout has ended.
-        if let Some(rollout) = rollout
-            && member.step_in(rollout.id) == Step::Settled
-        {
-            outcome::except(member, rollout, Exception::LostAfterSettling);
+    if !has_drifted(member, report) {
+        return;
+    }
+    // A new disk, an old image: it left the service.
+    member.settled = None;
+    member.started = None;
+    member.owes = true;
+    member.lane_failures = 0;
+    // It had its turn; the standing lane takes care of it when the rollout has ended.
+    if let Some(rollout) = rollout
+        && member.step_in(rollout.id) == Step::Settled
+    {
+        outcome::except(member, rollout, Exception::LostAfterSettling);
+    }
+}
+
+/// What it settled on is gone from its disk: nothing is there, or something that nobody told it last.
+fn has_drifted(member: &Member, report: &EnvironmentReport) -> bool {
+    let Some(settled) = member.settled.filter(|release| !release.is_empty()) else { return false };
+    match report.running {
+        None => is_at_rest(report.phase),
+        // A failed host may run either release of its change; that is no drift.
+        Some(running) => {
+            matches!(report.phase, Phase::Settled | Phase::Reverted) && running != settled.digest()
         }
     }
 }

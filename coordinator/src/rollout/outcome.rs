@@ -40,6 +40,7 @@ pub fn end_settled(member: &mut Member) {
     member.settled = Some(told.release);
     member.owes = false;
     member.lane_failures = 0;
+    member.answer_by = None;
     if member.step != Step::TakingBack {
         member.failure = None;
     }

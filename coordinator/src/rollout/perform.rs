@@ -51,7 +51,7 @@ pub fn perform(
             Change::Prepare { host, lane, release, way_back } => {
                 let told =
                     Told { generation: work.next(), terms: None, release: *release, way_back: *way_back };
-                let prepare_by = now.plus(prepare_time(&work.policy(*lane)));
+                let answer_by = now.plus(prepare_time(&work.policy(*lane)));
                 let Some(member) = work.member(host) else { continue };
                 member.told = Some(told);
                 // A host that is taken back says why for as long as the rollout is looked at.
@@ -60,11 +60,11 @@ pub fn perform(
                 }
                 member.lane = *lane;
                 member.step = Step::Preparing;
-                member.prepare_by = Some(prepare_by);
+                member.answer_by = Some(answer_by);
             }
             Change::Except { host, exception } => work.except(host, *exception),
             Change::Overdue { host } => work.overdue(host, fleet),
-            Change::PrepareOverdue { host } => work.prepare_overdue(host, fleet),
+            Change::Late { host } => work.late(host, fleet),
             Change::Turn(turn) => {
                 work.turn(turn, now, wall);
                 turns.push(turn.clone());
@@ -132,18 +132,23 @@ impl Work<'_> {
         }
     }
 
-    /// A host that cannot finish preparing (a full disk, a release that it does not take) holds nobody
-    /// up. One that is not there is asked again when it is.
-    fn prepare_overdue(&mut self, host: &HostId, fleet: &Fleet) {
+    /// A host that cannot finish preparing (a full disk, a release that it does not take), or does not say
+    /// whether it is well, holds nobody up. One that is not there is asked again when it is.
+    fn late(&mut self, host: &HostId, fleet: &Fleet) {
         let seen = fleet.get(host).is_some_and(Entry::is_seen);
         let mut rollout = self.rollout.take();
         if let Some(member) = self.member(host) {
-            member.prepare_by = None;
-            if seen {
-                let what = "the host did not get ready in time";
-                fold::prepare_failed(member, rollout.as_mut(), Some(failure(Code::ApplyDeadline, what)));
-            } else {
-                member.step = Step::Waiting;
+            member.answer_by = None;
+            match (member.step, rollout.as_mut()) {
+                (Step::Settled, Some(rollout)) => {
+                    let what = "the host does not say whether it is well";
+                    outcome::turn_bad(member, rollout, failure(Code::Unhealthy, what));
+                }
+                (_, rollout) if seen => {
+                    let what = "the host did not get ready in time";
+                    fold::prepare_failed(member, rollout, Some(failure(Code::ApplyDeadline, what)));
+                }
+                _ => member.step = Step::Waiting,
             }
         }
         self.rollout = rollout;

@@ -58,8 +58,8 @@ pub enum Change {
         host: HostId,
         exception: Exception,
     },
-    /// The host should have prepared by now.
-    PrepareOverdue {
+    /// The host should have prepared by now, or should know whether it is well.
+    Late {
         host: HostId,
     },
     /// The host's grant passed its deadline.
@@ -113,15 +113,15 @@ pub fn plan(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: F
     let mut plan = Plan::default();
     let overdue = environment.index().overdue(now).take(CLOSED_PER_PLAN);
     plan.changes.extend(overdue.map(|host| Change::Overdue { host: host.clone() }));
-    let unprepared = environment.index().unprepared(now).take(CLOSED_PER_PLAN - plan.changes.len());
-    plan.changes.extend(unprepared.map(|host| Change::PrepareOverdue { host: host.clone() }));
+    let late = environment.index().late(now).take(CLOSED_PER_PLAN - plan.changes.len());
+    plan.changes.extend(late.map(|host| Change::Late { host: host.clone() }));
     if !plan.does_nothing() {
         return plan;
     }
     if gates.regressed {
         plan.waiting.push(WaitingOn::Regressed);
         let index = environment.index();
-        plan.wake_at = [index.next_deadline(), index.next_prepare_by()].into_iter().flatten().min();
+        plan.wake_at = [index.next_deadline(), index.next_answer_by()].into_iter().flatten().min();
         return plan;
     }
     if let Some(rollout) = &environment.rollout {
@@ -131,7 +131,7 @@ pub fn plan(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: F
         lane::standing(environment, &mut plan);
     }
     let index = environment.index();
-    let deadlines = [plan.wake_at, index.next_deadline(), index.next_prepare_by()];
+    let deadlines = [plan.wake_at, index.next_deadline(), index.next_answer_by()];
     plan.wake_at = deadlines.into_iter().flatten().min();
     plan
 }

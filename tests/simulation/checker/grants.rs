@@ -187,7 +187,7 @@ impl Checker {
                 format!("{host} is taken back by {} and had not started it", rollout.id),
             );
         }
-        let size = rollout.policy.rollback_batch.at_most_of(rollout.hosts);
+        let size = rollout.policy.rollback_batch.at_most_of(rollout.hosts());
         if open.len() as u32 + 1 > size {
             self.broken(
                 "E16 rollback obeys its rate",
@@ -199,6 +199,7 @@ impl Checker {
     fn batch_size(&self, member: &Member, rollout: &Rollout) -> u32 {
         let hosts =
             self.members_of(&member.environment).filter(|other| other.zone == member.zone && !other.detached);
-        rollout.policy.batch.at_most_of(hosts.count() as u32)
+        let began_with = rollout.members.get(&member.zone).copied().unwrap_or_default();
+        rollout.policy.batch.at_most_of(began_with.min(hosts.count() as u32))
     }
 }

@@ -66,7 +66,7 @@ impl Checker {
     fn stays_as_created(&mut self, before: &Rollout, after: &Rollout) {
         let fixed = |rollout: &Rollout| {
             let Rollout {
-                environment, target, way_back, policy, direction, zones, hosts, started_by, ..
+                environment, target, way_back, policy, direction, zones, members, started_by, ..
             } = rollout;
             (
                 environment.clone(),
@@ -74,7 +74,7 @@ impl Checker {
                 policy.clone(),
                 *direction,
                 zones.clone(),
-                *hosts,
+                members.clone(),
                 started_by.clone(),
             )
         };

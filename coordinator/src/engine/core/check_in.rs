@@ -49,10 +49,8 @@ impl Core {
             self.touch_host(host);
         }
         self.unreported(host, report);
-        for environment in &report.environments {
-            self.fold(host, environment, now, wall);
-        }
-        Ok(())
+        let folded = report.environments.iter().map(|environment| self.fold(host, environment, now, wall));
+        folded.fold(Ok(()), Result::and)
     }
 
     /// What a report leaves out is not known any more: no news is bad news.
@@ -69,21 +67,26 @@ impl Core {
         }
     }
 
-    fn fold(&mut self, host: &HostId, report: &EnvironmentReport, now: FleetTime, wall: WallTime) {
+    fn fold(
+        &mut self,
+        host: &HostId,
+        report: &EnvironmentReport,
+        now: FleetTime,
+        wall: WallTime,
+    ) -> Result<(), Refusal> {
         if let Some(stamp) = report.stamp
             && stamp.store == self.state.meta.store
             // Either alone proves it: a restored store has taken itself over under a higher epoch.
             && (stamp.generation > self.state.meta.generation || stamp.epoch > self.state.epoch)
         {
-            self.proves_a_future(host, report, &stamp, now, wall);
-            return;
+            return self.proves_a_future(host, report, &stamp, now, wall);
         }
         let name = &report.environment;
-        let Some(environment) = self.state.environments.get_mut(name) else { return };
-        let Some(before) = environment.member(host) else { return };
+        let Some(environment) = self.state.environments.get_mut(name) else { return Ok(()) };
+        let Some(before) = environment.member(host) else { return Ok(()) };
         let place = (before.class(), before.counts_available(), before.report.is_none());
         environment.set_report(host, report.clone(), &self.state.fleet);
-        let Some(live) = environment.member(host) else { return };
+        let Some(live) = environment.member(host) else { return Ok(()) };
         if place != (live.class(), live.counts_available(), false) {
             self.touched.insert(name.clone());
         }
@@ -94,6 +97,7 @@ impl Core {
         if let Some(member) = folded.member {
             self.edit(Edit::Member(member), now);
         }
+        Ok(())
     }
 
     /// A host shows an assignment above everything that this store has given out.
@@ -104,18 +108,20 @@ impl Core {
         stamp: &Stamp,
         now: FleetTime,
         wall: WallTime,
-    ) {
-        if self.state.made(host, &report.environment, stamp) {
-            if !self.state.meta.regressed {
-                self.state.meta.regressed = true;
-                self.touched.extend(self.state.environments.keys().cloned());
-                let after = format!("{host} holds generation {}", stamp.generation);
-                self.audit(Note::own("store.regressed", &after), now, wall);
-            }
-        } else {
-            let reason = "it shows an assignment that this store never gave".to_owned();
-            self.hold(host, reason, now, wall);
+    ) -> Result<(), Refusal> {
+        if !self.state.made(host, &report.environment, stamp) {
+            let what = format!("{host} shows an assignment that this store never gave");
+            self.hold(host, what.clone(), now, wall);
+            let next = "find out who wrote its state directory, enroll it anew, then `houston host release`";
+            return Err(Refusal::new(Code::GenerationFuture, what, next));
         }
+        if !self.state.meta.regressed {
+            self.state.meta.regressed = true;
+            self.touched.extend(self.state.environments.keys().cloned());
+            let after = format!("{host} holds generation {}", stamp.generation);
+            self.audit(Note::own("store.regressed", &after), now, wall);
+        }
+        Ok(())
     }
 
     fn hold_clone(&mut self, host: &HostId, now: FleetTime, wall: WallTime) -> Refusal {

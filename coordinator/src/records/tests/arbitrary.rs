@@ -187,7 +187,7 @@ fn member() -> impl Strategy<Value = Member> {
         settled: rest.0,
         owes: flags.1,
         told: rest.1,
-        prepare_by: flags.4,
+        answer_by: flags.4,
         grant: rest.2,
         lane: rest.3,
         step: rest.4,
@@ -244,7 +244,8 @@ fn rollout() -> impl Strategy<Value = Rollout> {
     let direction = prop_oneof![Just(Direction::Forward), rollout_id().prop_map(|of| Direction::Back { of })];
     let paused = of((label(), any::<String>()).prop_map(|(by, reason)| Pause { by, reason }));
     let what = (rollout_id(), label(), release(), release(), policy(), direction);
-    let where_to = (vec(label(), 0..4), btree_map(label(), any::<u32>(), 0..4), any::<u32>());
+    let where_to =
+        (vec(label(), 0..4), btree_map(label(), any::<u32>(), 0..4), btree_map(label(), any::<u32>(), 0..4));
     let who = (label(), any::<String>(), wall(), of(wall()), any::<String>());
     let how = (stage(), paused, of(cause()));
     let counts = (any::<u32>(), of(label()), of(label()), any::<u32>(), vec(rollout_id(), 0..3));
@@ -257,7 +258,7 @@ fn rollout() -> impl Strategy<Value = Rollout> {
         direction: what.5,
         zones: where_to.0,
         planned: where_to.1,
-        hosts: where_to.2,
+        members: where_to.2,
         started_by: who.0,
         reason: who.1,
         started_at: who.2,

@@ -141,7 +141,7 @@ fn rollouts() -> Vec<Edit> {
         direction: Direction::Forward,
         zones: vec![name("a"), name("b")],
         planned: [(name("a"), 2), (name("b"), 1)].into(),
-        hosts: 3,
+        members: [(name("a"), 2), (name("b"), 1)].into(),
         started_by: name("ann@example.com"),
         reason: "a better one".to_owned(),
         started_at: WallTime(1_700_000_000_000),

@@ -77,7 +77,7 @@ fn current_zone(environment: &Environment, rollout: &Rollout) -> Option<Zone> {
 fn grant(environment: &Environment, rollout: &Rollout, zone: &Zone, plan: &mut Plan) {
     let index = environment.index();
     let moving = index.count_all(Class::Open) + index.count_all(Class::Finishing);
-    let size = rollout.policy.rollback_batch.at_most_of(rollout.hosts);
+    let size = rollout.policy.rollback_batch.at_most_of(rollout.hosts());
     let room = size.saturating_sub(moving) as usize;
     let destination = rollout.destination();
     let mut floors = Floors::new(environment, &rollout.policy, Some(&rollout.planned));

@@ -195,7 +195,8 @@ fn zone_wave(
 
 /// Hosts of a zone that are granted together.
 fn batch_size(environment: &Environment, rollout: &Rollout, zone: &Zone) -> u32 {
-    rollout.policy.batch.at_most_of(environment.index().zone(zone).hosts)
+    let began_with = rollout.members.get(zone).copied().unwrap_or_default();
+    rollout.policy.batch.at_most_of(began_with.min(environment.index().zone(zone).hosts))
 }
 
 /// Grants what the floors allow. Hosts that are down come first and cost nothing.

@@ -69,7 +69,7 @@ pub(super) fn draft<'a>(
     let rollout = Rollout {
         zones: scope.zones_in_order(&policy.zone_order),
         planned: scope.planned(),
-        hosts: scope.hosts,
+        members: scope.members(),
         stage: Stage::Rolling(Rolling::begin(0)),
         inherits,
         ..created(state, definition, target, policy, caller, &request.reason)
@@ -95,7 +95,7 @@ fn created(
         direction: Direction::Forward,
         zones: Vec::new(),
         planned: BTreeMap::new(),
-        hosts: 0,
+        members: BTreeMap::new(),
         started_by: caller.name.clone(),
         reason: reason.to_owned(),
         started_at: WallTime(0),
@@ -128,7 +128,7 @@ pub(super) fn taking_back(
         direction: Direction::Back { of: of.id },
         zones: scope.zones_in_order(&definition.policy.zone_order),
         planned: scope.planned(),
-        hosts: scope.hosts,
+        members: scope.members(),
         started_at: wall,
         // As carefully as it went forward: what was allowed an outage then is allowed it now.
         ..created(state, definition, of.way_back, of.policy.clone(), caller, reason)
@@ -173,6 +173,7 @@ struct Scope<'a> {
 
 #[derive(Default)]
 struct ZoneScope {
+    hosts: u32,
     in_service: u32,
     /// In service, and not on the target.
     to_move: u32,
@@ -185,6 +186,7 @@ impl<'a> Scope<'a> {
             let Some(entry) = state.fleet.get(&live.member.host) else { continue };
             let off = is_off(&live.member, target);
             let zone = scope.zones.entry(&entry.host.zone).or_default();
+            zone.hosts += 1;
             zone.in_service += u32::from(live.member.in_service());
             zone.to_move += u32::from(live.member.in_service() && off);
             scope.hosts += 1;
@@ -195,6 +197,10 @@ impl<'a> Scope<'a> {
 
     fn planned(&self) -> BTreeMap<Zone, u32> {
         self.zones.iter().map(|(zone, counts)| (Zone::clone(zone), counts.in_service)).collect()
+    }
+
+    fn members(&self) -> BTreeMap<Zone, u32> {
+        self.zones.iter().map(|(zone, counts)| (Zone::clone(zone), counts.hosts)).collect()
     }
 
     /// Those that the policy orders, then the others by name.

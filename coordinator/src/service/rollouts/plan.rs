@@ -99,7 +99,7 @@ fn waves(state: &State, after: &Environment, rollout: &Rollout, now: FleetTime) 
         Change::Turn(Turn::OneBox(host)) => Some(host),
         Change::Turn(_)
         | Change::Prepare { .. }
-        | Change::PrepareOverdue { .. }
+        | Change::Late { .. }
         | Change::Except { .. }
         | Change::Overdue { .. } => None,
     });
@@ -115,7 +115,7 @@ fn waves(state: &State, after: &Environment, rollout: &Rollout, now: FleetTime) 
         PlannedWave {
             wave: Wave::Zone(zone.clone()),
             hosts: hosts.len() as u32,
-            batch: rollout.policy.batch.at_most_of(after.index().zone(zone).hosts),
+            batch: rollout.policy.batch.at_most_of(rollout.members.get(zone).copied().unwrap_or_default()),
             bake: rollout.bake_of(wave),
             first: hosts.into_iter().take(FIRST_SHOWN).cloned().collect(),
         }

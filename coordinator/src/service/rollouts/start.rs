@@ -55,7 +55,7 @@ pub fn start(
         what: format!("rollout.start {} {id}", request.environment),
         why: &request.reason,
         before: format!("{} baked", name(&rollout.way_back)),
-        after: format!("to {}, {} hosts{flags}", name(&rollout.target), rollout.hosts),
+        after: format!("to {}, {} hosts{flags}", name(&rollout.target), rollout.hosts()),
     };
     edits.push(Edit::Rollout(rollout));
     Ok(caller.change(edits, change, id))

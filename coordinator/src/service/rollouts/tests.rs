@@ -30,7 +30,7 @@ fn a_rollout_pins_its_policy_zones_and_way_back() {
     assert_eq!(rollout.zones, [name("c"), name("a"), name("b")]);
     assert_eq!(rollout.planned.values().copied().collect::<Vec<_>>(), [2, 2, 2]);
     assert_eq!(
-        (rollout.hosts, rollout.target, rollout.way_back),
+        (rollout.hosts(), rollout.target, rollout.way_back),
         (6, world.release("v2"), world.release("v1"))
     );
     assert_eq!(rollout.state(), RolloutState::Preparing);
@@ -271,7 +271,7 @@ fn a_success_is_taken_back_by_a_new_rollout() {
     assert_eq!((back, world.state.meta.rollout), (RolloutId(2), RolloutId(2)));
     let rollout = world.active();
     assert_eq!((rollout.direction, &rollout.stage), (Direction::Back { of: id }, &Stage::RollingBack));
-    assert_eq!((rollout.target, rollout.way_back, rollout.hosts), (v1, world.release("v2"), 6));
+    assert_eq!((rollout.target, rollout.way_back, rollout.hosts()), (v1, world.release("v2"), 6));
     assert_eq!((rollout.zones.len(), rollout.started_at), (3, WALL));
     assert_eq!(world.prod_environment().definition.bad, [world.release("v2")]);
     let told = refused(world.control(newest(), RolloutAction::Rollback), Code::RolloutState);

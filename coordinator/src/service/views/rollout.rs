@@ -52,7 +52,7 @@ pub fn rollout(state: &State, rollout: &Rollout, revision: u64, now: FleetTime) 
         revision,
         waves: waves(environment, rollout, &zones),
         waiting: waiting.unwrap_or_default(),
-        hosts: rollout.hosts,
+        hosts: rollout.hosts(),
         updated: if is_active {
             zones.iter().map(|zone| zone.updated).sum()
         } else {
@@ -90,7 +90,7 @@ pub fn summaries(state: &State, rollouts: &[&Rollout]) -> Vec<RolloutSummary> {
             reason: rollout.reason.clone(),
             started_at: rollout.started_at,
             ended_at: rollout.ended_at,
-            hosts: rollout.hosts,
+            hosts: rollout.hosts(),
             updated: active.map_or_else(
                 || updated_at_end(rollout, || settled.get(&rollout.id).copied().unwrap_or_default()),
                 |environment| zones(environment, rollout).iter().map(|zone| zone.updated).sum(),
@@ -110,7 +110,9 @@ fn is_active(environment: &Environment, rollout: &Rollout) -> bool {
 /// that still are where one that was cut short has left them.
 fn updated_at_end(rollout: &Rollout, settled: impl FnOnce() -> u32) -> u32 {
     match rollout.stage {
-        Stage::Succeeded => rollout.hosts.saturating_sub(rollout.failures).saturating_sub(rollout.exceptions),
+        Stage::Succeeded => {
+            rollout.hosts().saturating_sub(rollout.failures).saturating_sub(rollout.exceptions)
+        }
         Stage::RolledBack => 0,
         Stage::Rolling(_)
         | Stage::Baking { .. }

@@ -59,12 +59,21 @@ pub(super) struct Place {
     pub(super) phase: Phase,
     pub(super) running: Release,
     pub(super) sick: bool,
+    /// Does not know whether what it runs is well.
+    pub(super) dazed: bool,
     failure: Option<Failure>,
 }
 
 impl Default for Place {
     fn default() -> Self {
-        Self { told: None, phase: Phase::Idle, running: Release::empty(), sick: false, failure: None }
+        Self {
+            told: None,
+            phase: Phase::Idle,
+            running: Release::empty(),
+            sick: false,
+            dazed: false,
+            failure: None,
+        }
     }
 }
 
@@ -139,7 +148,7 @@ impl Place {
     }
 
     pub(super) fn report(&self, environment: EnvironmentName, stamp: Option<Stamp>) -> EnvironmentReport {
-        let health = if !self.is_free() || self.running.is_empty() {
+        let health = if !self.is_free() || self.running.is_empty() || self.dazed {
             HealthReport::Unknown
         } else if self.sick {
             HealthReport::Unhealthy { reason: "the check said no".to_owned() }

@@ -156,7 +156,7 @@ impl Laws {
                 (pinned.target != rollout.target, "E10"),
                 (pinned.way_back != rollout.way_back, "E15"),
                 (pinned.policy != rollout.policy, "E10"),
-                (pinned.zones != rollout.zones || pinned.hosts != rollout.hosts, "E10"),
+                (pinned.zones != rollout.zones || pinned.members != rollout.members, "E10"),
             ];
             for (_, law) in moved.into_iter().filter(|(moved, _)| *moved) {
                 self.broke(law, format!("rollout {} changed what it had pinned", rollout.id));

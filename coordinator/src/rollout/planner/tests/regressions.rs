@@ -203,6 +203,62 @@ fn a_host_that_may_serve_costs_what_one_that_serves_does() {
     assert_eq!(world.on(release(1)).len(), 3);
 }
 
+/// It held the rollout, with a reason and without an end.
+#[test]
+fn a_host_that_does_not_know_whether_it_is_well_fails_in_time() {
+    let mut world = nine();
+    world.start(release(2), false).expect("started");
+    world.until("one has it", |world| world.on(release(2)).len() == 1 && world.granted().is_empty());
+    let host = world.on(release(2)).remove(0);
+    world.dazed(&host, true);
+    world.rounds(3);
+    assert!(matches!(&world.waiting()[..], [.., WaitingOn::Health { .. }]), "{:?}", world.waiting());
+    world.dazed(&host, false);
+    world.rounds(3);
+    assert_eq!(world.member(&host).answer_by, None, "it knows again");
+    world.dazed(&host, true);
+    world.until("it is taken back", |world| world.newest().stage == Stage::RollingBack);
+    world.dazed(&host, false);
+    assert_eq!(world.until_over(), Stage::RolledBack);
+    assert_eq!(world.newest().failures, 1);
+}
+
+/// Only a disk with nothing on it was noticed.
+#[test]
+fn a_host_with_an_old_image_has_left_the_service_and_is_brought_back() {
+    let mut world = nine();
+    world.start(release(2), false).expect("started");
+    world.until("three have it", |world| world.on(release(2)).len() == 3 && world.granted().is_empty());
+    world.reimage("a2", release(7));
+    assert_eq!(world.until_over(), Stage::Succeeded);
+    assert_eq!(world.newest().exceptions, 1);
+    world.until("it has caught up", |world| world.running("a2") == release(2));
+}
+
+/// Hosts that joined made the batches of the running rollout larger.
+#[test]
+fn hosts_that_join_make_no_batch_larger() {
+    let policy = Policy { batch: Share::Percent(50), fleet_floor: Share::Percent(0), ..policy() };
+    let mut world = World::serving(&[("a", 1), ("b", 4)], policy);
+    world.start(release(2), false).expect("started");
+    world.until("zone a is done", |world| world.newest().current_wave() == 1);
+    for number in 5..13 {
+        world.join(&format!("b{number}"), "b");
+    }
+    world.until("they serve", |world| world.environment(PROD).index().total().in_service == 13);
+    let mut most = 0;
+    for _ in 0..200 {
+        if world.newest().current_wave() == 2 {
+            most = most.max(world.granted().len());
+        }
+        if world.active().is_none() {
+            break;
+        }
+        world.round();
+    }
+    assert_eq!((world.newest().stage.clone(), most), (Stage::Succeeded, 2));
+}
+
 fn without_floor() -> Policy {
     Policy { fleet_floor: Share::Percent(0), ..policy() }
 }

@@ -228,6 +228,15 @@ impl World {
         self.host(host).places.entry(name(PROD)).or_default().sick = sick;
     }
 
+    pub(super) fn dazed(&mut self, host: &str, dazed: bool) {
+        self.host(host).places.entry(name(PROD)).or_default().dazed = dazed;
+    }
+
+    /// Somebody has put an old image on its disk.
+    pub(super) fn reimage(&mut self, host: &str, release: Release) {
+        self.host(host).places.entry(name(PROD)).or_default().running = release;
+    }
+
     /// A new disk.
     pub(super) fn wipe(&mut self, host: &str) {
         for place in self.host(host).places.values_mut() {

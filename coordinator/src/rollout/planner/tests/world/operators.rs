@@ -59,7 +59,7 @@ impl World {
             direction,
             zones,
             planned: planned.collect(),
-            hosts: environment.index().total().hosts,
+            members: environment.index().zones().map(|(zone, n)| (zone.clone(), n.hosts)).collect(),
             started_by: name("ann"),
             reason: String::new(),
             started_at: WallTime(0),
