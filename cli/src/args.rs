@@ -19,7 +19,7 @@ mod rollout;
 pub use demo::{DemoArgs, DemoServiceArgs};
 pub use fleet::{ContextVerb, HostChosen, HostVerb, OperatorVerb, TokenVerb};
 pub use release::{EnvironmentVerb, PackageArg, PackageVerb, TreeArg, TreeArgs, VersionSetVerb};
-pub use rollout::{ChangeArgs, ExplainArgs, RolloutChosen, RolloutVerb, StartArgs};
+pub use rollout::{ChangeArgs, DraftArgs, ExplainArgs, RolloutChosen, RolloutVerb, StartArgs};
 
 /// Houston deploys version sets to a fleet, zone by zone, and takes back what goes wrong.
 #[derive(Debug, Parser)]

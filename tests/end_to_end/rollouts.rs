@@ -80,7 +80,12 @@ fn a_fleet_from_its_first_release_to_its_end() {
 
     // The empty version set uninstalls: when it is meant.
     fleet.houston(&["rollout", "start", "prod", "empty"]).refused(3, "E-UNINSTALL");
-    fleet.ok(&["rollout", "start", "prod", "empty", "--force"]);
+    let plan = fleet.json(&["rollout", "plan", "prod", "empty"]);
+    let hash = plan["plan_hash"].as_str().expect("a hash");
+    fleet
+        .houston(&["rollout", "start", "prod", "empty", "--plan", &"0".repeat(64)])
+        .refused(4, "E-PLAN-CHANGED");
+    fleet.ok(&["rollout", "start", "prod", "empty", "--plan", hash]);
     assert_eq!(fleet.end_of_rollout("prod").code, 0);
     for agent in fleet.agents() {
         until("nothing of prod runs", || agent.service_pid().is_none().then_some(()));

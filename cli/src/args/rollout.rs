@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use houston_common::command::RolloutRef;
+use houston_common::digest::Digest;
 use houston_common::id::{EnvironmentName, HostId, VersionSetName};
 
 use super::{Reason, duration, rollout_ref};
@@ -23,8 +24,9 @@ pub struct ChangeArgs {
     pub reason: Reason,
 }
 
+/// What a rollout would be.
 #[derive(Debug, Clone, Args)]
-pub struct StartArgs {
+pub struct DraftArgs {
     pub environment: EnvironmentName,
     /// What the environment is to run, with its own settings
     pub version_set: VersionSetName,
@@ -37,6 +39,15 @@ pub struct StartArgs {
     /// Let floors make way where otherwise no host could ever change
     #[arg(long)]
     pub allow_outage: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct StartArgs {
+    #[command(flatten)]
+    pub draft: DraftArgs,
+    /// Start only what `rollout plan` has shown: the hash at its end
+    #[arg(long, value_name = "HASH")]
+    pub plan: Option<Digest>,
     /// Makes the command safe to repeat: a second one with the same key starts nothing
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
@@ -49,6 +60,12 @@ pub struct StartArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum RolloutVerb {
+    /// Show what a rollout would do, wave by wave, and change nothing
+    #[command(after_help = "\
+Example:
+  houston rollout plan prod web-42
+  houston rollout start prod web-42 --plan HASH")]
+    Plan(DraftArgs),
     /// Start a rollout of a version set
     #[command(after_help = "\
 Example:

@@ -10,7 +10,7 @@ use houston_common::error::Refusal;
 use houston_common::view::RolloutView;
 
 use super::{DONE, Shell, wall_now};
-use crate::args::{ChangeArgs, RolloutVerb, StartArgs};
+use crate::args::{ChangeArgs, DraftArgs, RolloutVerb, StartArgs};
 use crate::console::Console;
 use crate::prose;
 use crate::render::{self, rollout::Frame};
@@ -18,6 +18,7 @@ use crate::watch::{self, Manner};
 
 pub async fn perform(verb: RolloutVerb, shell: &mut Shell<'_>) -> Result<u8, Refusal> {
     match verb {
+        RolloutVerb::Plan(args) => plan(args, shell).await?,
         RolloutVerb::Start(args) => return start(args, shell).await,
         RolloutVerb::Status(chosen) => {
             let view = shell.connect().await?.get_rollout(&now(chosen.rollout)).await?;
@@ -70,17 +71,36 @@ fn now(rollout: RolloutRef) -> GetRollout {
     GetRollout { rollout, after_revision: None, wait: Duration::ZERO }
 }
 
+fn drafted(args: DraftArgs) -> StartRollout {
+    let DraftArgs { environment, version_set, supersede, force, allow_outage } = args;
+    StartRollout {
+        environment,
+        version_set,
+        reason: String::new(),
+        supersede,
+        force,
+        allow_outage,
+        idempotency_key: None,
+        plan_hash: None,
+    }
+}
+
+async fn plan(args: DraftArgs, shell: &mut Shell<'_>) -> Result<(), Refusal> {
+    let request = drafted(args);
+    let plan = shell.connect().await?.plan_rollout(&request).await?;
+    shell.console.answer(
+        || render::json::plan(&plan),
+        |paint| render::rollout::plan(&request.environment, &plan, paint),
+    )
+}
+
 async fn start(args: StartArgs, shell: &mut Shell<'_>) -> Result<u8, Refusal> {
     let client = shell.connect().await?;
     let request = StartRollout {
-        environment: args.environment,
-        version_set: args.version_set,
         reason: args.reason.reason,
-        supersede: args.supersede,
-        force: args.force,
-        allow_outage: args.allow_outage,
         idempotency_key: args.idempotency_key,
-        plan_hash: None,
+        plan_hash: args.plan,
+        ..drafted(args.draft)
     };
     let view = client.start_rollout(&request).await?;
     if args.watch {

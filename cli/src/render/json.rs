@@ -22,7 +22,7 @@ use crate::context::Contexts;
 
 mod rollout;
 
-pub use rollout::{rollout, rollout_summary, waiting_on};
+pub use rollout::{plan, rollout, rollout_summary, waiting_on};
 
 fn text(value: &impl Display) -> Value {
     value.to_string().into()

@@ -1,6 +1,6 @@
 //! Rollouts and reasons for programs.
 
-use houston_common::command::RolloutSummary;
+use houston_common::command::{PlannedWave, RolloutPlan, RolloutSummary};
 use houston_common::id::HostId;
 use houston_common::rollout::{Cause, HostState, WaitingOn, Wave};
 use houston_common::view::{HostInRollout, RolloutView, WaveStatus, WaveView};
@@ -36,6 +36,27 @@ pub fn rollout(view: &RolloutView) -> Value {
         "available": view.available,
         "notable": view.notable.iter().map(host_in_rollout).collect::<Vec<_>>(),
         "exceptions": exceptions,
+    })
+}
+
+pub fn plan(plan: &RolloutPlan) -> Value {
+    let wave = |planned: &PlannedWave| {
+        json!({
+            "wave": wave(&planned.wave),
+            "hosts": planned.hosts,
+            "batch": planned.batch,
+            "bake_ms": duration(planned.bake),
+            "first": texts(&planned.first),
+        })
+    };
+    json!({
+        "plan_hash": text(&plan.plan_hash),
+        "from": release(&plan.from),
+        "to": release(&plan.to),
+        "waves": plan.waves.iter().map(wave).collect::<Vec<_>>(),
+        "hosts": plan.hosts,
+        "floor": plan.floor,
+        "supersedes": plan.supersedes.map(|id| id.0),
     })
 }
 

@@ -85,7 +85,10 @@ fn confirmed(state: &State, request: &StartRollout, draft: &Draft<'_>) -> Result
                     "{EMPTY_VERSION_SET} uninstalls everything from {hosts} hosts of {}",
                     request.environment
                 ),
-                "give the hash of its plan, or --force",
+                format!(
+                    "look at `houston rollout plan {} {EMPTY_VERSION_SET}` and start what it ends with",
+                    request.environment
+                ),
             ))
         }
         None => Ok(()),
