@@ -28,6 +28,15 @@ impl FleetTime {
 pub struct WallTime(pub u64);
 
 impl WallTime {
+    pub const fn plus(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(millis(wait)))
+    }
+
+    /// How long since `earlier`; zero if that lies ahead.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
     pub fn from_system(time: std::time::SystemTime) -> Self {
         Self(time.duration_since(std::time::UNIX_EPOCH).map_or(0, millis))
     }

@@ -44,9 +44,18 @@ pub struct Token {
     pub zone: Zone,
     pub labels: BTreeMap<LabelKey, LabelValue>,
     pub uses_left: u32,
+    /// It ends at the earlier of two times: the fleet's clock stands still while the coordinator does,
+    /// and wall clocks can be set back.
     pub expires: FleetTime,
+    pub expires_at: WallTime,
     pub ephemeral: bool,
     pub created_by: OperatorName,
+}
+
+impl Token {
+    pub fn has_expired(&self, now: FleetTime, wall: WallTime) -> bool {
+        self.expires <= now || self.expires_at <= wall
+    }
 }
 
 #[derive(Debug, Default)]

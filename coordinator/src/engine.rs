@@ -2,6 +2,7 @@
 //! committed in groups; replies leave after the commit. A commit that fails, or whose result is
 //! unknown, ends the process: a restart reads what is true.
 
+mod clock;
 pub mod core;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use houston_common::id::HostId;
 use houston_common::report::{EnvironmentReport, Report};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::clock::FleetClock;
 use self::core::{Core, Decided};
 use crate::state::State;
 
@@ -24,6 +26,8 @@ const INPUTS_MAX: usize = 1024;
 /// The fleet clock's elapsed time is kept this often while something waits on it, so that a restart
 /// in the middle of a bake loses no more.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
+/// Silence is judged once nobody waits to be heard; with inputs that never end, after this long.
+const JUDGE_EVERY: Duration = Duration::from_secs(10);
 
 /// What the writer answers to a check-in.
 #[derive(Debug)]
@@ -144,21 +148,16 @@ struct Writer {
     core: Core,
     revision: watch::Sender<u64>,
     held: HashMap<HostId, Held>,
-    /// Fleet time at `started`.
-    base: FleetTime,
-    started: Instant,
+    clock: FleetClock,
     checkpointed: Instant,
+    judged: Instant,
 }
 
 impl Writer {
     fn new(core: Core, revision: watch::Sender<u64>) -> Self {
-        let base = core.state().meta.checkpoint;
         let now = Instant::now();
-        Self { core, revision, held: HashMap::new(), base, started: now, checkpointed: now }
-    }
-
-    fn now(&self) -> FleetTime {
-        self.base.plus(self.started.elapsed())
+        let clock = FleetClock::new(core.state().meta.checkpoint, now);
+        Self { core, revision, held: HashMap::new(), clock, checkpointed: now, judged: now }
     }
 
     fn run(mut self, mut inputs: mpsc::Receiver<Input>) -> Ended {
@@ -167,9 +166,11 @@ impl Writer {
             Err(error) => return Ended::StoreFailed(error.to_string()),
         };
         loop {
+            self.clock.read(Instant::now(), Duration::ZERO);
             let patience = self.patience();
             let first = runtime.block_on(async { tokio::time::timeout(patience, inputs.recv()).await });
-            let (now, wall) = (self.now(), WallTime::from_system(SystemTime::now()));
+            let now = self.clock.read(Instant::now(), patience);
+            let wall = WallTime::from_system(SystemTime::now());
             let mut replies = Vec::new();
             let mut answers = Vec::new();
             match first {
@@ -184,8 +185,11 @@ impl Writer {
                 }
                 Err(_) => {}
             }
-            // After the inputs: who has just been heard of is not lost, however long they waited here.
-            self.core.tick(now, wall);
+            // Who waits here to be heard is not silent.
+            if inputs.is_empty() || self.judged.elapsed() >= JUDGE_EVERY {
+                self.core.tick(now, wall);
+                self.judged = Instant::now();
+            }
             if let Err(error) = self.commit(now, wall, replies, answers) {
                 return Ended::StoreFailed(houston_common::error::chain(&error));
             }
@@ -194,7 +198,7 @@ impl Writer {
 
     /// How long to wait for an input before time itself is one.
     fn patience(&self) -> Duration {
-        let wake = self.core.wake_at().map_or(CHECKPOINT_EVERY, |at| at.since(self.now()));
+        let wake = self.core.wake_at().map_or(CHECKPOINT_EVERY, |at| at.since(self.clock.now()));
         wake.clamp(Duration::from_millis(1), CHECKPOINT_EVERY)
     }
 

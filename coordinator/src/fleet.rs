@@ -2,6 +2,7 @@
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use houston_common::clock::{FleetTime, WallTime};
@@ -93,6 +94,7 @@ pub struct Fleet {
     /// Check-ins in the order of their arrival, so that silence is found from the front without a
     /// walk over the fleet. An entry is stale when the host was heard of since.
     heard: VecDeque<(FleetTime, HostId)>,
+    keys: BTreeMap<Digest, BTreeSet<HostId>>,
     lost_after: Duration,
 }
 
@@ -103,6 +105,18 @@ impl Fleet {
 
     pub fn get(&self, id: &HostId) -> Option<&Entry> {
         self.hosts.get(id)
+    }
+
+    /// Hosts that enrolled with this key.
+    pub fn with_key(&self, key: &Digest) -> impl Iterator<Item = &Entry> {
+        self.keys.get(key).into_iter().flatten().filter_map(|id| self.hosts.get(id))
+    }
+
+    /// Hosts whose id begins so.
+    pub fn beginning(&self, start: &str) -> impl Iterator<Item = &Entry> {
+        let from = (Bound::Included(start), Bound::Unbounded);
+        let hosts = self.hosts.range::<str, _>(from).map(|(_, entry)| entry);
+        hosts.take_while(move |entry| entry.host.id.as_str().starts_with(start))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
@@ -123,7 +137,9 @@ impl Fleet {
 
     /// Takes a stored host in. `now` starts its silence: what is loaded is unknown, not lost.
     pub fn put(&mut self, host: Host, now: FleetTime) {
+        self.keys.entry(host.key).or_default().insert(host.id.clone());
         if let Some(entry) = self.hosts.get_mut(&host.id) {
+            // A host keeps the key that it enrolled with.
             entry.host = host;
         } else {
             self.heard.push_back((now, host.id.clone()));
@@ -134,7 +150,14 @@ impl Fleet {
     }
 
     pub fn remove(&mut self, id: &HostId) {
-        self.hosts.remove(id);
+        if let Some(entry) = self.hosts.remove(id)
+            && let Some(hosts) = self.keys.get_mut(&entry.host.key)
+        {
+            hosts.remove(id);
+            if hosts.is_empty() {
+                self.keys.remove(&entry.host.key);
+            }
+        }
     }
 
     pub fn join(&mut self, id: &HostId, environment: &EnvironmentName) {

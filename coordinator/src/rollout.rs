@@ -207,6 +207,16 @@ impl Rollout {
         }
     }
 
+    /// Rollouts whose hosts nobody cares for any more once this one is cut short: itself, what it had
+    /// taken over, and what it was taking back.
+    pub fn left_behind(&self) -> impl Iterator<Item = RolloutId> {
+        let of = match self.direction {
+            Direction::Back { of } => Some(of),
+            Direction::Forward => None,
+        };
+        self.inherits.iter().copied().chain([self.id]).chain(of)
+    }
+
     /// Hosts in its scope when it was created.
     pub fn hosts(&self) -> u32 {
         self.members.values().sum()

@@ -1,7 +1,10 @@
 //! kill -9 of the coordinator in the middle of a rollout: the same rollout goes on, and no host moves
 //! twice.
 
-use houston_tests::fleet::{Fleet, NO_BAKES, POLICY, Package, QUICK, until};
+use std::time::Instant;
+
+use houston_tests::fleet::{Fleet, NO_BAKES, POLICY, Package, QUICK, QUICK_LOST_AFTER, until};
+use nix::sys::signal::Signal;
 
 /// Short, but there: a kill may fall into one.
 const BAKES: &str = "[policy.bake]\none_box = \"1s\"\nfirst_zone = \"500ms\"\nlater_zones = \"500ms\"\n";
@@ -83,10 +86,28 @@ fn hosts_run_on_without_a_coordinator_and_over_their_agents_end() {
     fleet.kill_coordinator();
     fleet.agent("a1").kill();
     // The service is gone too, as after a reboot; nobody is there to ask.
-    houston_tests::fleet::signal(pid.expect("it runs"), nix::sys::signal::Signal::SIGKILL);
+    houston_tests::fleet::signal(pid.expect("it runs"), Signal::SIGKILL);
     until("it has ended", || fleet.agent_ref("a1").service_pid().is_none().then_some(()));
     fleet.agent("a1").start();
     let agent = fleet.agent_ref("a1");
     until("the agent starts it again", || (agent.traced("serve 1") == 2).then_some(()));
     assert_eq!(agent.traced("start 1 begin"), 1, "no hook runs again");
+}
+
+#[test]
+fn a_coordinator_that_stood_still_takes_nobody_for_lost() {
+    let fleet = Fleet::start(&[("a", 2), ("b", 1)], QUICK);
+    fleet.environment("prod", "Hello", &format!("{POLICY}{BAKES}"));
+    let sets = ["1", "2"].map(|version| fleet.push(&Package::web(version)));
+    fleet.roll("prod", &sets[0], 0);
+    fleet.begin_rollout("prod", &sets[1]);
+    until("the one box has it", || (at(&fleet, "serve 2") > 0).then_some(()));
+    fleet.signal_coordinator(Signal::SIGSTOP);
+    let stopped = Instant::now();
+    until("all would be lost", || (stopped.elapsed() > 2 * QUICK_LOST_AFTER).then_some(()));
+    fleet.signal_coordinator(Signal::SIGCONT);
+    let ended = fleet.end_of_rollout("prod");
+    let status = fleet.status("prod");
+    assert_eq!((ended.code, status["failures"].as_u64()), (0, Some(0)), "{ended:?}\n{status}");
+    assert_eq!(status["updated"].as_u64(), Some(3), "{status}");
 }

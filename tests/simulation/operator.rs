@@ -25,6 +25,9 @@ use super::planted::Planted;
 use super::random::Random;
 use super::script::{Library, STEADY};
 
+/// Credentials are judged by wall clocks too; which of them are good is not what is simulated.
+const ISSUED: WallTime = WallTime(0);
+
 /// One request.
 #[derive(Debug, Clone)]
 pub(super) enum Order {
@@ -115,7 +118,7 @@ impl Order {
                     ephemeral: false,
                     reason,
                 };
-                access::create_token(state, &caller, &request, token(*index), now).map(done)
+                access::create_token(state, &caller, &request, token(*index), now, ISSUED).map(done)
             }
             Self::Enroll { host, zone, ephemeral_suffix } => {
                 let token = token(*zone);
@@ -126,9 +129,9 @@ impl Order {
                     suffix: ephemeral_suffix.clone(),
                     key: key(&format!("{host}-{ephemeral_suffix}")),
                     key_der: vec![1],
-                    certificate_expires: wall,
+                    certificate_expires: ISSUED,
                 };
-                enrollment::enroll(state, &request, now, wall).map(done)
+                enrollment::enroll(state, &request, now, ISSUED).map(done)
             }
             Self::Start { environment, set, supersede, force, allow_outage } => {
                 let request = StartRollout {

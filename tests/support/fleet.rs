@@ -32,6 +32,7 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(40);
 
 /// Quick hosts: a check-in is held for a second, and six seconds of silence are a loss.
+pub const QUICK_LOST_AFTER: Duration = Duration::from_secs(6);
 pub const QUICK: &str = "hold = \"1s\"\nlost_after = \"6s\"\n";
 
 /// What most environments here have in common: bakes, windows and deadlines of a test. The files of
@@ -224,6 +225,12 @@ impl Fleet {
     /// kill -9.
     pub fn kill_coordinator(&mut self) {
         end(self.coordinator.take().expect("it runs"));
+    }
+
+    /// SIGSTOP, as when its machine is held up, or SIGCONT.
+    pub fn signal_coordinator(&self, sent: Signal) {
+        let coordinator = self.coordinator.as_ref().expect("it runs");
+        signal(coordinator.id() as i32, sent);
     }
 
     pub fn add_context(&self, name: &str, credential: &Path) {

@@ -107,7 +107,8 @@ impl AgentService {
             ));
         }
         let expires = issued.certificate.not_after;
-        shared.engine.command(move |state, _| enrollment::renew(state, &host, &key, expires)).await?;
+        let wall = WallTime::from_system(SystemTime::now());
+        shared.engine.command(move |state, _| enrollment::renew(state, &host, &key, expires, wall)).await?;
         Ok(shared.with_authority(issued))
     }
 

@@ -79,7 +79,8 @@ impl EnrollmentService {
             EnrollmentProof::ExpiredCertificate { certificate, signature, signed_at } => {
                 let host = self.prove_host(&certificate, &key, &csr, &signature, signed_at).await?;
                 let fingerprint = key.fingerprint().0;
-                let renew = move |state: &_, _| enrollment::renew(state, &host, &fingerprint, expires);
+                let wall = WallTime::from_system(now);
+                let renew = move |state: &_, _| enrollment::renew(state, &host, &fingerprint, expires, wall);
                 self.shared.engine.command(renew).await?
             }
         };

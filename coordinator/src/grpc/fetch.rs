@@ -2,7 +2,7 @@
 //! only, as stored bytes from the offset asked for.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -37,6 +37,9 @@ const TREES_KNOWN_MAX: usize = 64;
 /// When a host that was not admitted is to come back: a fetch of a usual release is over by then.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// Streams that one host may have at a time: one for each environment that it prepares, in a usual one.
+const STREAMS_PER_HOST_MAX: u32 = 4;
+
 /// A streamed answer.
 pub type Pieces<M> = ReceiverStream<Result<M, Status>>;
 
@@ -46,6 +49,8 @@ pub struct Fetches {
     files: Files,
     engine: Engine,
     admitted: Arc<Semaphore>,
+    /// Streams of each host that has some.
+    streams: Arc<Mutex<HashMap<HostId, u32>>>,
     /// Files of trees, as their manifests say. Manifests never change.
     known: Mutex<HashMap<TreeDigest, Arc<HashSet<FileDigest>>>>,
 }
@@ -54,7 +59,7 @@ impl Fetches {
     /// Admits `max` at once.
     pub fn new(files: Files, engine: Engine, max: u32) -> Self {
         let admitted = Arc::new(Semaphore::new(max as usize));
-        Self { files, engine, admitted, known: Mutex::new(HashMap::new()) }
+        Self { files, engine, admitted, streams: Arc::default(), known: Mutex::new(HashMap::new()) }
     }
 
     /// E-BUSY, E-ART-MISSING. A tree that the host is not told of is missing, for it.
@@ -63,7 +68,7 @@ impl Fetches {
         caller: &HostCaller,
         tree: TreeDigest,
     ) -> Result<Pieces<wire::ManifestChunk>, Refusal> {
-        let permit = self.admit()?;
+        let permit = self.admit(&caller.host)?;
         if !self.trees(&caller.host).await?.contains(&tree) {
             return Err(missing(&tree.to_string()));
         }
@@ -90,7 +95,7 @@ impl Fetches {
         caller: &HostCaller,
         needs: Vec<FileNeed>,
     ) -> Result<Pieces<wire::FileChunk>, Refusal> {
-        let permit = self.admit()?;
+        let permit = self.admit(&caller.host)?;
         let trees = self.trees(&caller.host).await?;
         let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
         let stream = FileStream {
@@ -112,10 +117,18 @@ impl Fetches {
         Ok(ReceiverStream::new(receiver))
     }
 
-    fn admit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        self.admitted.clone().try_acquire_owned().map_err(|_| {
-            Refusal::new(Code::Busy, "as many hosts fetch as are admitted at once", "come back later")
-        })
+    /// E-BUSY. A host that holds its streams for ever holds up nobody else.
+    fn admit(&self, host: &HostId) -> Result<Permit, Refusal> {
+        let busy = |what| Refusal::new(Code::Busy, what, "come back later");
+        let of_all = self.admitted.clone().try_acquire_owned();
+        let of_all = of_all.map_err(|_| busy("as many hosts fetch as are admitted at once"))?;
+        let mut streams = lock(&self.streams);
+        let own = streams.entry(host.clone()).or_default();
+        if *own >= STREAMS_PER_HOST_MAX {
+            return Err(busy("this host fetches as much at once as one host may"));
+        }
+        *own += 1;
+        Ok(Permit { host: host.clone(), streams: self.streams.clone(), _of_all: of_all })
     }
 
     async fn trees(&self, host: &HostId) -> Result<BTreeSet<TreeDigest>, Refusal> {
@@ -143,7 +156,7 @@ impl Fetches {
     }
 
     fn files_of(&self, tree: &TreeDigest) -> Result<Arc<HashSet<FileDigest>>, Refusal> {
-        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = || lock(&self.known);
         if let Some(files) = known().get(tree) {
             return Ok(files.clone());
         }
@@ -156,6 +169,30 @@ impl Fetches {
         known.insert(*tree, files.clone());
         Ok(files)
     }
+}
+
+/// For as long as a stream goes.
+#[derive(Debug)]
+struct Permit {
+    host: HostId,
+    streams: Arc<Mutex<HashMap<HostId, u32>>>,
+    _of_all: OwnedSemaphorePermit,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut streams = lock(&self.streams);
+        if let Some(own) = streams.get_mut(&self.host) {
+            *own -= 1;
+            if *own == 0 {
+                streams.remove(&self.host);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All trees of all packages that a host is told of, its way back included; those of other platforms
@@ -190,7 +227,7 @@ struct FileStream {
     sender: mpsc::Sender<Result<wire::FileChunk, Status>>,
     runtime: Handle,
     checked: Instant,
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 /// The other end is gone, or too slow.

@@ -38,27 +38,21 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// The row of a call that exists on this listener, with its caller.
-    async fn admit(
-        &self,
-        method: &str,
-        info: Option<&ConnectInfo>,
-    ) -> Result<(&'static Row, Admitted), Status> {
-        let row = access::row_of(method)
-            .filter(|row| (row.who == Who::Stranger) == (self.door == Door::Enrollment));
-        let Some(row) = row else {
-            return Err(Status::unimplemented(format!("there is no call {} here", quoted(method))));
-        };
+    /// The row of a call that exists on this listener.
+    fn row(&self, method: &str) -> Result<&'static Row, Status> {
+        access::row_of(method)
+            .filter(|row| (row.who == Who::Stranger) == (self.door == Door::Enrollment))
+            .ok_or_else(|| Status::unimplemented(format!("there is no call {} here", quoted(method))))
+    }
+
+    async fn admit(&self, row: &'static Row, info: Option<&ConnectInfo>) -> Result<Admitted, Refusal> {
+        if row.who == Who::Stranger {
+            // Strangers do not reach the writer before they have passed their own limits.
+            return Ok(Admitted::stranger());
+        }
         let certificate = info.and_then(|info| info.peer.clone());
         let now = self.clock.now();
-        let judged = if row.who == Who::Stranger {
-            // Strangers do not reach the writer before they have passed their own limits.
-            Ok(Admitted::stranger())
-        } else {
-            let judge = move |state: &_, _| peer::judge(state, certificate.as_deref(), row, now);
-            self.engine.read(judge).await.and_then(|judged| judged)
-        };
-        judged.map(|admitted| (row, admitted)).map_err(|refusal| refused(&refusal))
+        self.engine.read(move |state, _| peer::judge(state, certificate.as_deref(), row, now)).await?
     }
 }
 
@@ -102,18 +96,22 @@ where
             }
             let method = request.uri().path().to_owned();
             let info = request.extensions().get::<ConnectInfo>().cloned();
-            let admitted = if is_too_late(&request) {
-                Err(refused(&too_late()))
-            } else {
-                gate.admit(&method, info.as_ref()).await
-            };
-            let response = match admitted {
+            let response = match gate.row(&method) {
                 Err(status) => status.into_http(),
-                Ok((row, admitted)) => {
-                    request.extensions_mut().insert(admitted);
+                Ok(_) if is_too_late(&request) => refused(&too_late()).into_http(),
+                Ok(row) => {
                     let limit = row.pace.limit(gate.hold);
-                    match tokio::time::timeout(limit, inner.call(request)).await {
-                        Ok(response) => in_our_words(response?),
+                    let answer = async {
+                        match gate.admit(row, info.as_ref()).await {
+                            Err(refusal) => Ok(refused(&refusal).into_http()),
+                            Ok(admitted) => {
+                                request.extensions_mut().insert(admitted);
+                                inner.call(request).await.map(in_our_words)
+                            }
+                        }
+                    };
+                    match tokio::time::timeout(limit, answer).await {
+                        Ok(response) => response?,
                         Err(_) => refused(&too_slow(limit)).into_http(),
                     }
                 }

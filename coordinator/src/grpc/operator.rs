@@ -113,8 +113,9 @@ impl wire::operator_server::Operator for OperatorService {
         let caller = who.anywhere().map_err(|refusal| refused(&refusal))?;
         let new = join_token::new(self.0.ca.fingerprint()).map_err(|refusal| refused(&refusal))?;
         let parts = access::TokenParts { id: new.id, secret: new.secret };
-        let token =
-            self.change(move |state, now| access::create_token(state, &caller, &request, parts, now)).await?;
+        let wall = WallTime::from_system(SystemTime::now());
+        let create = move |state: &_, now| access::create_token(state, &caller, &request, parts, now, wall);
+        let token = self.change(create).await?;
         tell(&CreatedToken { secret: new.text, token })
     }
 
@@ -124,7 +125,8 @@ impl wire::operator_server::Operator for OperatorService {
     ) -> Answer<wire::ListTokensResponse> {
         peer::operator(&request)?;
         let wire::ListTokensRequest {} = request.into_inner();
-        tell(&self.look(|state, now| Ok(access::list_tokens(state, now))).await?)
+        let wall = WallTime::from_system(SystemTime::now());
+        tell(&self.look(move |state, now| Ok(access::list_tokens(state, now, wall))).await?)
     }
 
     async fn revoke_token(

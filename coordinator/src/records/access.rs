@@ -59,6 +59,7 @@ struct TokenRecord {
     labels: BTreeMap<LabelKey, LabelValue>,
     uses_left: u32,
     expires: FleetTime,
+    expires_at: WallTime,
     ephemeral: bool,
     created_by: OperatorName,
 }

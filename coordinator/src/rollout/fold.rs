@@ -167,12 +167,17 @@ fn is_back(member: &mut Member, way_back: Release) {
 
 /// Could not be prepared: nothing was disturbed.
 pub(super) fn prepare_failed(member: &mut Member, rollout: Option<&mut Rollout>, failure: Option<Failure>) {
-    member.failure = failure;
+    member.failure = failure.map(outcome::cut);
     match (member.lane, rollout) {
-        // Nothing is left to go back to: a person must look.
         (Lane::Rollout(id), Some(rollout)) if rollout.id == id && rollout.goes_back() => {
-            member.step = Step::Failed;
-            rollout.first_failure.get_or_insert_with(|| member.host.clone());
+            if member.step == Step::TakingBack {
+                // Nothing is left to go back to: a person must look.
+                member.step = Step::Failed;
+                rollout.first_failure.get_or_insert_with(|| member.host.clone());
+            } else {
+                // It was being prepared for what is being taken back, and is not wanted any more.
+                member.step = Step::Waiting;
+            }
         }
         (Lane::Rollout(id), Some(rollout)) if rollout.id == id => {
             outcome::except(member, rollout, Exception::PrepareFailed);
@@ -203,13 +208,10 @@ fn fold_health(
             member.answer_by.get_or_insert_with(|| now.plus(rollout.policy.apply_deadline));
         }
         HealthReport::Unhealthy { reason } => {
-            let failure = report.failure.clone().unwrap_or_else(|| Failure {
-                code: Code::Unhealthy,
-                phase: Phase::Settled,
-                package: None,
-                message: reason.clone(),
-                log_tail: String::new(),
-            });
+            // The report's own failure is of an earlier step: a warning that has nothing to do with this.
+            let (message, log_tail) = (reason.clone(), String::new());
+            let failure =
+                Failure { code: Code::Unhealthy, phase: Phase::Settled, package: None, message, log_tail };
             outcome::turn_bad(member, rollout, failure);
         }
     }

@@ -105,7 +105,8 @@ fn count_failure(member: &mut Member, rollout: Option<&mut Rollout>, was_down: b
     }
 }
 
-fn cut(mut failure: Failure) -> Failure {
+/// As much of a failure as a record keeps.
+pub fn cut(mut failure: Failure) -> Failure {
     let over = failure.log_tail.len().saturating_sub(LOG_KEPT_BYTES_MAX);
     if over > 0 {
         let mut start = over;

@@ -40,8 +40,9 @@ pub fn create_token(
     request: &CreateToken,
     parts: TokenParts,
     now: FleetTime,
+    wall: WallTime,
 ) -> Result<Decided<TokenView>, Refusal> {
-    if usable_tokens(state, now).count() >= TOKENS_MAX {
+    if usable_tokens(state, now, wall).count() >= TOKENS_MAX {
         let what = format!("there are {TOKENS_MAX} join tokens that can be used");
         return Err(Refusal::new(Code::Limit, what, "revoke some with `houston token revoke`"));
     }
@@ -56,13 +57,14 @@ pub fn create_token(
         labels: labels.clone(),
         uses_left: *uses,
         expires: now.plus(*valid_for),
+        expires_at: wall.plus(*valid_for),
         ephemeral: *ephemeral,
         created_by: caller.name.clone(),
     };
-    let expired = state.access.tokens.values().filter(|token| token.expires <= now);
+    let expired = state.access.tokens.values().filter(|token| token.has_expired(now, wall));
     let mut edits: Vec<Edit> =
         expired.take(TOKENS_FORGOTTEN).map(|token| Edit::ForgetToken(token.id.clone())).collect();
-    let view = views::token(&token, now);
+    let view = views::token(&token, now, wall);
     let change = Change {
         what: format!("token.create {}", token.id),
         why: reason,
@@ -78,12 +80,12 @@ pub fn create_token(
 }
 
 /// Those that can still be used.
-pub fn list_tokens(state: &State, now: FleetTime) -> Vec<TokenView> {
-    usable_tokens(state, now).map(|token| views::token(token, now)).collect()
+pub fn list_tokens(state: &State, now: FleetTime, wall: WallTime) -> Vec<TokenView> {
+    usable_tokens(state, now, wall).map(|token| views::token(token, now, wall)).collect()
 }
 
-fn usable_tokens(state: &State, now: FleetTime) -> impl Iterator<Item = &Token> {
-    state.access.tokens.values().filter(move |token| token.uses_left > 0 && token.expires > now)
+fn usable_tokens(state: &State, now: FleetTime, wall: WallTime) -> impl Iterator<Item = &Token> {
+    state.access.tokens.values().filter(move |token| token.uses_left > 0 && !token.has_expired(now, wall))
 }
 
 /// E-TOKEN-UNKNOWN.

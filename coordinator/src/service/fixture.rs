@@ -104,7 +104,7 @@ impl World {
             reason: String::new(),
         };
         let parts = TokenParts { id: id.to_owned(), secret: Digest::of(id.as_bytes()) };
-        let decided = access::create_token(&self.state, &alice(), &request, parts, self.now);
+        let decided = access::create_token(&self.state, &alice(), &request, parts, self.now, WALL);
         self.commit(decided.expect("a token"));
     }
 

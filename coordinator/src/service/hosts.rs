@@ -23,6 +23,8 @@ use crate::state::{Edit, State};
 pub const LABELS_MAX: usize = 64;
 /// Hosts named when a name fits several.
 const CANDIDATES_SHOWN: usize = 5;
+/// Hosts that a mistyped name is compared with: a hint must not hold up the writer in a large fleet.
+const COMPARED_MAX: usize = 2000;
 
 /// The host that a person means: an id, or what comes before its random suffix if only one host is
 /// called so. E-HOST-UNKNOWN.
@@ -34,14 +36,15 @@ fn entry<'a>(state: &'a State, text: &str) -> Result<&'a Entry, Refusal> {
     if let Some(entry) = text.parse().ok().and_then(|id| state.fleet.get(&id)) {
         return Ok(entry);
     }
-    let mut called: Vec<&Entry> =
-        state.fleet.iter().filter(|entry| before_suffix(&entry.host.id) == Some(text)).collect();
+    let begun = state.fleet.beginning(text);
+    let mut called: Vec<&Entry> = begun.filter(|entry| before_suffix(&entry.host.id) == Some(text)).collect();
     if called.len() == 1 {
         return Ok(called.remove(0));
     }
     let (what, next) = if called.is_empty() {
-        let ids = state.fleet.iter().map(|entry| entry.host.id.as_str());
-        let names = state.fleet.iter().filter_map(|entry| before_suffix(&entry.host.id));
+        let near = || state.fleet.iter().take(COMPARED_MAX);
+        let ids = near().map(|entry| entry.host.id.as_str());
+        let names = near().filter_map(|entry| before_suffix(&entry.host.id));
         let next = match nearest(text, names.chain(ids)) {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => "list them with `houston host list`".to_owned(),

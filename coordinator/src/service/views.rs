@@ -240,14 +240,14 @@ pub fn operator(operator: &Operator) -> OperatorView {
     }
 }
 
-pub fn token(token: &Token, now: FleetTime) -> TokenView {
-    let Token { id, secret: _, zone, labels, uses_left, expires, ephemeral, created_by } = token;
+pub fn token(token: &Token, now: FleetTime, wall: WallTime) -> TokenView {
+    let Token { id, secret: _, zone, labels, uses_left, expires, expires_at, ephemeral, created_by } = token;
     TokenView {
         id: id.clone(),
         zone: zone.clone(),
         labels: labels.clone(),
         uses_left: *uses_left,
-        expires_in: expires.since(now),
+        expires_in: expires.since(now).min(expires_at.since(wall)),
         ephemeral: *ephemeral,
         created_by: created_by.clone(),
     }

@@ -306,9 +306,19 @@ fn access() -> impl Strategy<Value = Edit> {
         },
     );
     let named = ("[a-z0-9]{1,12}", digest(), label(), btree_map(label(), version(), 0..3), label());
-    let token = (named, any::<u32>(), fleet_time(), any::<bool>()).prop_map(
-        |((id, secret, zone, labels, created_by), uses_left, expires, ephemeral)| {
-            Edit::Token(Token { id, secret, zone, labels, uses_left, expires, ephemeral, created_by })
+    let token = (named, any::<u32>(), fleet_time(), wall(), any::<bool>()).prop_map(
+        |((id, secret, zone, labels, created_by), uses_left, expires, expires_at, ephemeral)| {
+            Edit::Token(Token {
+                id,
+                secret,
+                zone,
+                labels,
+                uses_left,
+                expires,
+                expires_at,
+                ephemeral,
+                created_by,
+            })
         },
     );
     let audit = (any::<u64>(), wall(), any::<[String; 5]>()).prop_map(

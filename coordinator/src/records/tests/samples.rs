@@ -193,6 +193,7 @@ fn token() -> Token {
         labels: [(name("role"), name("web"))].into(),
         uses_left: 3,
         expires: FleetTime(86_400_000),
+        expires_at: WallTime(1_800_000_000_000),
         ephemeral: true,
         created_by: name("ann"),
     }

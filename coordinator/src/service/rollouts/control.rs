@@ -92,13 +92,7 @@ impl Control<'_> {
             return Err(self.not_now("aborted"));
         }
         let mut definition = self.environment.definition.clone();
-        // What it would have taken back is nobody's now, until somebody else takes it over.
-        let of = match self.rollout.direction {
-            Direction::Back { of } => Some(of),
-            Direction::Forward => None,
-        };
-        let left = self.rollout.inherits.iter().copied().chain([self.rollout.id]).chain(of);
-        remember(&mut definition.unresolved, left);
+        remember(&mut definition.unresolved, self.rollout.left_behind());
         let aborted =
             Rollout { stage: Stage::Aborted, ended_at: Some(wall), paused: None, ..self.rollout.clone() };
         let edits = vec![Edit::Environment(definition), Edit::Rollout(aborted)];

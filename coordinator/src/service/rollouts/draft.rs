@@ -64,7 +64,7 @@ pub(super) fn draft<'a>(
     scope.can_move(&policy)?;
     let mut inherits = definition.unresolved.clone();
     if let Some(superseded) = superseded {
-        remember(&mut inherits, superseded.inherits.iter().copied().chain([superseded.id]));
+        remember(&mut inherits, superseded.left_behind());
     }
     let rollout = Rollout {
         zones: scope.zones_in_order(&policy.zone_order),

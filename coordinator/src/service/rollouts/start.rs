@@ -41,7 +41,7 @@ pub fn start(
     let mut edits = vec![raised(state)];
     if let Some(superseded) = superseded {
         let mut definition = environment.definition.clone();
-        remember(&mut definition.unresolved, [superseded.id]);
+        remember(&mut definition.unresolved, superseded.left_behind());
         edits.push(Edit::Environment(definition));
         let stage = Stage::Superseded { by: id };
         edits.push(Edit::Rollout(Rollout { stage, ended_at: Some(wall), ..superseded.clone() }));

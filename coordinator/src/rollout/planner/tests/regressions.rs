@@ -259,6 +259,26 @@ fn hosts_that_join_make_no_batch_larger() {
     assert_eq!((world.newest().stage.clone(), most), (Stage::Succeeded, 2));
 }
 
+/// It had been told to prepare what was then taken back, could not, and stopped the rollback for that.
+#[test]
+fn a_host_that_cannot_prepare_what_is_taken_back_holds_nobody_up() {
+    let mut world = nine();
+    world.start(release(2), false).expect("started");
+    world.round();
+    let Stage::Rolling(rolling) = &world.newest().stage else { panic!("it rolls") };
+    let one_box = rolling.one_box.as_ref().expect("chosen").to_string();
+    let other = ["a1", "a2", "a3"].into_iter().find(|host| *host != one_box).expect("another of zone a");
+    world.manner(other, release(2), Manner::PrepareFails);
+    world.host(other).cut_off = true;
+    world.until("the one box has it", |world| world.on(release(2)) == [one_box.clone()]);
+    assert_eq!(world.member(other).step, Step::Preparing);
+    world.host(other).cut_off = false;
+    world.roll_back();
+    assert_eq!(world.until_over(), Stage::RolledBack);
+    assert_eq!(world.member(other).step, Step::Waiting);
+    assert_eq!(world.on(release(1)).len(), 9);
+}
+
 fn without_floor() -> Policy {
     Policy { fleet_floor: Share::Percent(0), ..policy() }
 }

@@ -101,23 +101,43 @@ fn ids_are_cut_to_size_and_given_once() {
     assert_eq!(try_to_join(&mut world, &dashes).expect("accepted").host, name("web-k3f9x"));
 }
 
+/// Each renewal left an audit entry, as fast as a host could ask.
+#[test]
+fn renewals_in_a_row_write_nothing() {
+    let mut world = World::prod();
+    world.later(Duration::from_secs(1));
+    let key = Digest::of(b"a1-x");
+    let days = |days: u64| WALL.plus(Duration::from_secs(86_400 * days));
+    let mut renew = |expires, wall| {
+        let decided = renew(&world.state, &name("a1"), &key, expires, wall).expect("renewed");
+        let writes = decided.note.is_some();
+        assert_eq!(writes, !decided.edits.is_empty());
+        world.commit(decided);
+        writes
+    };
+    assert!(renew(days(30), days(0)));
+    assert!(!renew(days(30), days(0)) && !renew(days(31), days(1)), "it has one that is as good");
+    assert!(renew(days(45), days(15)), "half of its life is over");
+    assert!(renew(days(20), days(15)), "lives are given shorter now");
+}
+
 #[test]
 fn only_the_enrolled_key_renews() {
     let mut world = World::prod();
     world.later(Duration::from_secs(1));
     let key = Digest::of(b"a1-x");
-    let decided = renew(&world.state, &name("a1"), &key, WallTime(WALL.0 + 50)).expect("renewed");
+    let decided = renew(&world.state, &name("a1"), &key, WallTime(WALL.0 + 50), WALL).expect("renewed");
     world.commit(decided);
     assert_eq!(
         world.state.fleet.get(&name("a1")).expect("there").host.certificate_expires,
         WallTime(WALL.0 + 50)
     );
     assert_eq!(renewal_key(&world.state, &name("a1")).expect("a key"), b"a1-x");
-    refused(renew(&world.state, &name("a1"), &Digest::of(b"b1-x"), WALL), Code::Unauthenticated);
-    refused(renew(&world.state, &name("nobody"), &key, WALL), Code::Unauthenticated);
+    refused(renew(&world.state, &name("a1"), &Digest::of(b"b1-x"), WALL, WALL), Code::Unauthenticated);
+    refused(renew(&world.state, &name("nobody"), &key, WALL, WALL), Code::Unauthenticated);
     let request = HostChange { host: name("a1"), reason: String::new() };
     let decided = revoke(&world.state, &alice(), &request).expect("revoked");
     world.commit(decided);
-    refused(renew(&world.state, &name("a1"), &key, WALL), Code::Unauthenticated);
+    refused(renew(&world.state, &name("a1"), &key, WALL, WALL), Code::Unauthenticated);
     refused(renewal_key(&world.state, &name("a1")), Code::Unauthenticated);
 }
