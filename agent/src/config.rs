@@ -30,6 +30,8 @@ pub struct Config {
     pub address: IpAddr,
     /// What is logged: a level, or directives of `tracing_subscriber::EnvFilter`.
     pub log: String,
+    /// The state directory may be on a file system that forgets.
+    pub state_may_be_lost: bool,
 }
 
 /// What starts and supervises services.
@@ -46,11 +48,17 @@ struct Written {
     runner: Option<String>,
     address: Option<String>,
     log: Option<String>,
+    state_may_be_lost: Option<bool>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { runner: RunnerKind::Direct, address: IpAddr::V4(Ipv4Addr::LOCALHOST), log: "info".to_owned() }
+        Self {
+            runner: RunnerKind::Direct,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            log: "info".to_owned(),
+            state_may_be_lost: false,
+        }
     }
 }
 
@@ -64,12 +72,13 @@ impl Config {
     }
 
     pub fn parse(text: &str) -> Result<Self, Refusal> {
-        let Written { runner, address, log } = read_toml(text)?;
+        let Written { runner, address, log, state_may_be_lost } = read_toml(text)?;
         let default = Self::default();
         Ok(Self {
             runner: runner.map_or(Ok(default.runner), |text| parse_runner(&text))?,
             address: address.map_or(Ok(default.address), |text| parse_address(&text))?,
             log: log.map_or(Ok(default.log), parse_log)?,
+            state_may_be_lost: state_may_be_lost.unwrap_or(default.state_may_be_lost),
         })
     }
 }

@@ -11,6 +11,7 @@ use houston_agent::enroll::{self, Request};
 use houston_agent::host::exec::{self, ExecProgram};
 use houston_agent::run::{self, Leave};
 use houston_agent::{inventory, status};
+use houston_common::disk::require_lasting;
 use houston_common::error::{Code, Refusal};
 use houston_common::id::HostId;
 use houston_common::tls::Address;
@@ -134,6 +135,9 @@ fn token(given: Option<String>, file: Option<&Path>) -> Result<String, Refusal> 
 fn run_agent(directory: &Path, config: Option<&Path>, trial: bool) -> Result<String, Refusal> {
     let config = config.map_or_else(|| Ok(Config::default()), Config::read)?;
     log(&config.log);
+    if !trial && !config.state_may_be_lost {
+        require_lasting(directory)?;
+    }
     // This very program, also after another has been installed in its place.
     let exec = ExecProgram::new("/proc/self/exe");
     let runtime = runtime()?;

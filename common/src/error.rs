@@ -108,7 +108,6 @@ codes! {
     EnvironmentUnknown "E-ENV-UNKNOWN" Usage "No such environment."
     EnvironmentEmpty "E-SELECT-NONE" Refused "The environment's selector matches no host."
     HostUnknown "E-HOST-UNKNOWN" Usage "No such host, or the name fits several."
-    HostHeld "E-HOST-HELD" Refused "The host is held."
     HostBusy "E-HOST-BUSY" Conflict "The host is in the middle of an activation."
     PackageUnknown "E-PACKAGE-UNKNOWN" Usage "No such package version."
     PackageExists "E-PACKAGE-EXISTS" Conflict "The package version exists with other contents."

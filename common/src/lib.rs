@@ -13,6 +13,7 @@ pub mod package;
 pub mod release;
 
 pub mod clock;
+pub mod disk;
 pub mod policy;
 
 pub mod assignment;

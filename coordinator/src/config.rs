@@ -65,6 +65,8 @@ pub struct Config {
     pub fetches_max: u32,
     /// What uploads leave free on the disk.
     pub reserve: Reserve,
+    /// The directory may be on a file system that forgets.
+    pub state_may_be_lost: bool,
 }
 
 /// As written. Every key but `names` has a default.
@@ -84,6 +86,7 @@ struct Written {
     connections_max: Option<u32>,
     fetches_max: Option<u32>,
     reserve_bytes: Option<u64>,
+    state_may_be_lost: Option<bool>,
 }
 
 impl Config {
@@ -106,6 +109,7 @@ impl Config {
             connections_max: CONNECTIONS_MAX,
             fetches_max: FETCHES_MAX,
             reserve: Reserve::Share,
+            state_may_be_lost: false,
         }
     }
 
@@ -157,6 +161,7 @@ impl Config {
             connections_max: written.connections_max.unwrap_or(defaults.connections_max),
             fetches_max: written.fetches_max.unwrap_or(defaults.fetches_max),
             reserve: written.reserve_bytes.map_or(defaults.reserve, Reserve::Bytes),
+            state_may_be_lost: written.state_may_be_lost.unwrap_or(defaults.state_may_be_lost),
             ..defaults
         };
         config.check()?;

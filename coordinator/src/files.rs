@@ -35,7 +35,7 @@ mod space;
 mod tests;
 mod upload;
 
-pub use collect::{Collected, Scrubbed};
+pub use collect::Collected;
 pub use object::Stored;
 pub use space::Reserve;
 pub use upload::Upload;
@@ -70,6 +70,8 @@ struct Known {
     mentioned: HashMap<Digest, Instant>,
     /// When an object's seal was last found good.
     verified: HashMap<FileDigest, Instant>,
+    /// Files whose names a power cut may still take away. They do not count as here.
+    unsynced: HashSet<Digest>,
 }
 
 impl Known {
@@ -99,7 +101,12 @@ impl Files {
         for leftover in fs::read_dir(root.join(INCOMING)).map_err(refuse)? {
             fs::remove_file(leftover.map_err(refuse)?.path()).map_err(refuse)?;
         }
-        let known = Known { opened: Instant::now(), mentioned: HashMap::new(), verified: HashMap::new() };
+        let known = Known {
+            opened: Instant::now(),
+            mentioned: HashMap::new(),
+            verified: HashMap::new(),
+            unsynced: HashSet::new(),
+        };
         Ok(Self(Arc::new(Inner {
             root: root.to_owned(),
             reserve,
@@ -146,7 +153,8 @@ impl Files {
             .and_then(|()| file.sync_all())
             .map_err(|error| failed("write", &temporary.0, &error))?;
         let also = manifest.files().map(|(_, _, _, file)| *file.digest());
-        self.publish(temporary, &self.manifest_path(&digest), std::iter::once(*digest.digest()).chain(also))?;
+        let mentioned = std::iter::once(*digest.digest()).chain(also);
+        self.publish(temporary, &self.manifest_path(&digest), digest.digest(), mentioned)?;
         Ok(digest)
     }
 
@@ -188,6 +196,7 @@ impl Files {
         // Mentioned under the lock that deletion takes: it is not deleted between the look and the answer.
         let mut known = self.known();
         match fs::symlink_metadata(path) {
+            Ok(_) if known.unsynced.contains(digest) => Ok(false),
             Ok(_) => {
                 known.mention(digest);
                 Ok(true)
@@ -218,19 +227,20 @@ impl Files {
         &self,
         temporary: Temporary,
         path: &Path,
+        digest: &Digest,
         mentioned: impl Iterator<Item = Digest>,
     ) -> Result<(), Refusal> {
         {
             let mut known = self.known();
+            known.unsynced.insert(*digest);
             fs::rename(&temporary.0, path).map_err(|error| failed("rename", path, &error))?;
             mentioned.for_each(|digest| known.mention(&digest));
         }
         let parent = path.parent().unwrap_or(&self.0.root);
-        sync_directory(parent).map_err(|error| {
-            // It may be gone after a power cut, so it must not count as stored now.
-            let _ = fs::remove_file(path);
-            failed("sync", parent, &error)
-        })
+        // If that fails it stays uncounted: who needs it stores it again.
+        sync_directory(parent).map_err(|error| failed("sync", parent, &error))?;
+        self.known().unsynced.remove(digest);
+        Ok(())
     }
 
     fn temporary(&self) -> Result<(Temporary, File), Refusal> {

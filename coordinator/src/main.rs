@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::{Parser, Subcommand};
+use houston_common::disk::require_lasting;
 use houston_common::error::{Code, Refusal};
 use houston_common::id::{OperatorName, quoted};
 use houston_common::tls::ServerName;
@@ -107,6 +108,9 @@ fn execute(command: Command) -> Result<(), Refusal> {
             let mut config = Config::read(&file.unwrap_or_default())?;
             config.agent_listen = agent_listen.unwrap_or(config.agent_listen);
             config.enrollment_listen = enroll_listen.unwrap_or(config.enrollment_listen);
+            if !trial && !config.state_may_be_lost {
+                require_lasting(&config.directory)?;
+            }
             raise_descriptor_limit();
             serve(&config, trial)
         }

@@ -67,7 +67,7 @@ impl RecordError {
         let next = match self {
             Self::Newer { .. } | Self::UnknownKind { .. } => "run the version that wrote it, or a later one",
             Self::Invalid { .. } | Self::Misplaced { .. } => {
-                "bring back the last backup with `houston-coordinator restore`"
+                "bring back the newest copy of the coordinator's directory"
             }
         };
         Refusal::new(self.code(), self.to_string(), next)

@@ -34,6 +34,8 @@ const CERTIFICATE_LOOK_MAX: Duration = Duration::from_secs(60);
 
 /// How often files that nothing refers to are deleted.
 const COLLECT_EVERY: Duration = Duration::from_secs(3600);
+/// Parts of 256 that are read anew with each round: all of them in five days.
+const SCRUBS_PER_ROUND: u32 = 2;
 /// Files that were stored or asked for within this are spared: twice the longest push.
 const COLLECT_GRACE: Duration = Duration::from_secs(2 * 3600);
 
@@ -274,8 +276,12 @@ fn issue(
     Ok((credential, [mutual, enrollment]))
 }
 
-/// Deletes files that nothing refers to: every hour, and after a package was removed.
+/// Deletes files that nothing refers to, and reads some of the others anew: every hour, and after a package
+/// was removed.
 async fn collect_files(shared: Shared, files: Files) {
+    // Another part after each start, so that none is always too late.
+    let mut part =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis() as u8;
     loop {
         let _ = tokio::time::timeout(COLLECT_EVERY, shared.collect.notified()).await;
         let engine = shared.engine.clone();
@@ -288,14 +294,21 @@ async fn collect_files(shared: Shared, files: Files) {
                 let look = engine.read(move |state, _| !catalog::referenced_trees(state).contains(&tree));
                 runtime.block_on(look).unwrap_or(false)
             };
-            files.collect(&referenced, COLLECT_GRACE, still)
+            let collected = files.collect(&referenced, COLLECT_GRACE, still)?;
+            for _ in 0..SCRUBS_PER_ROUND {
+                part = part.wrapping_add(1);
+                files.scrub(part)?;
+            }
+            Ok::<_, Refusal>((collected, part))
         });
         match collecting.await {
-            Ok(Ok(collected)) if collected.manifests + collected.files > 0 => {
-                let (trees, files, bytes) = (collected.manifests, collected.files, collected.bytes);
-                tracing::info!(trees, files, bytes, "deleted what nothing refers to");
+            Ok(Ok((collected, next))) => {
+                part = next;
+                if collected.manifests + collected.files > 0 {
+                    let (trees, files, bytes) = (collected.manifests, collected.files, collected.bytes);
+                    tracing::info!(trees, files, bytes, "deleted what nothing refers to");
+                }
             }
-            Ok(Ok(_)) => {}
             Ok(Err(refusal)) => {
                 tracing::error!(code = %refusal.code, what = refusal.what, "cannot collect files");
             }

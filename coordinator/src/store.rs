@@ -235,7 +235,7 @@ impl StoreError {
         let next = match self {
             Self::Locked { .. } => "stop that process, or use another directory".into(),
             Self::Missing { .. } => {
-                "make one with `houston-coordinator init`, or bring one back with `houston-coordinator restore`".into()
+                "make one with `houston-coordinator init`, or bring back a copy of the directory".into()
             }
             Self::Exists { directory } => {
                 format!("move {} away to keep it, or use another directory", directory.join("sled").display())
@@ -245,15 +245,14 @@ impl StoreError {
             }
             Self::Newer { .. } => "run the version that wrote it, or a later one".into(),
             Self::Damaged { .. } => {
-                "move the store away and bring back the last backup with `houston-coordinator restore`".into()
+                "move the store away and bring back the newest copy of the directory".into()
             }
             Self::Lost { witness, .. } => format!(
-                "bring back the last backup with `houston-coordinator restore`, or delete {} to go on with what is \
-                 left, then `adopt` what the hosts run",
+                "bring back the newest copy of the directory, or delete {} to go on with what is left",
                 witness.display()
             ),
             Self::Quarantined { .. } => {
-                "nothing was deleted; bring back the last backup with `houston-coordinator restore`".into()
+                "nothing was deleted; bring back the newest copy of the directory".into()
             }
             Self::Io { .. } if self.code() == Code::DiskSpace => "make space and start again".into(),
             Self::Io { .. } | Self::Dead { .. } => "check the disk, then start again".into(),

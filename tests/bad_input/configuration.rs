@@ -225,7 +225,7 @@ fn a_state_directory_that_is_not_ours_is_left_as_it_is() {
         refused(&mut command)
     };
     let state = |record: Option<&str>| -> TempDir {
-        let state = tempfile::tempdir().expect("a directory");
+        let state = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         if let Some(record) = record {
             std::fs::write(state.path().join("host.json"), record).expect("written");
         }
@@ -252,7 +252,7 @@ fn a_state_directory_that_is_not_ours_is_left_as_it_is() {
     assert!(exit == Some(1) && said.starts_with("E-STATE: "), "{said}");
 
     // A coordinator makes no store by being started where none is.
-    let empty = tempfile::tempdir().expect("a directory");
+    let empty = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let toml = empty.path().join("coordinator.toml");
     std::fs::write(
         &toml,

@@ -54,7 +54,12 @@ async fn upload(
 }
 
 async fn push(client: &OperatorClient, name: &str, seed: u32) -> Pushed {
-    let files = vec![contents(seed, 100_000), contents(seed + 1, 50_000), b"shared by all".to_vec()];
+    push_with(client, name, seed, 100_000).await
+}
+
+/// With a first file of so many words of four bytes.
+async fn push_with(client: &OperatorClient, name: &str, seed: u32, words: u32) -> Pushed {
+    let files = vec![contents(seed, words), contents(seed + 1, 50_000), b"shared by all".to_vec()];
     let entries = files.iter().enumerate().map(|(i, bytes)| Entry {
         path: format!("file-{i}"),
         node: Node::File {
@@ -192,16 +197,16 @@ async fn what_is_pushed_reaches_the_host_that_is_told_of_it() {
 async fn only_so_many_fetch_at_once() {
     let coordinator = Running::start(|config| config.fetches_max = 1).await;
     let admin = coordinator.admin().await;
-    let pushed = push(&admin, "web", 1).await;
+    // More than the network buffers, so that it lasts until it is read.
+    let pushed = push_with(&admin, "web", 1, 3_000_000).await;
     let mut web = coordinator.host("web").await;
     let client = web.client(&coordinator).await;
     client.check_in(&web.report(false, Vec::new()), Duration::ZERO).await.expect("answered");
     roll_out(&admin, &pushed).await;
     client.check_in(&web.report(true, Vec::new()), Duration::from_secs(30)).await.expect("news");
-    // Many times the same file: more than the network buffers, so that it lasts until it is read.
     let file = &pushed.files[0];
     let need = FileNeed { digest: FileDigest(Digest::of(file)), length: file.len() as u64, stored_offset: 0 };
-    let mut slow = client.fetch_files(vec![need; 30]).await.expect("admitted");
+    let mut slow = client.fetch_files(vec![need]).await.expect("admitted");
     slow.next().await.expect("a piece").expect("there is more");
     let error = client.fetch_files(vec![need]).await.expect_err("one too many");
     assert_eq!(error.refusal.code, Code::Busy);

@@ -35,7 +35,7 @@ impl Drop for Killed {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn init_then_run_then_stop() {
-    let parent = tempfile::tempdir().expect("a directory");
+    let parent = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let directory = parent.path().join("coordinator");
     let text = directory.to_str().expect("UTF-8");
     let init = ["init", "--directory", text, "--name", "127.0.0.1", "--operator", "ada"];
@@ -80,7 +80,7 @@ async fn init_then_run_then_stop() {
 
 #[test]
 fn a_wrong_configuration_is_told_before_anything_starts() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let file = directory.path().join("coordinator.toml");
     std::fs::write(&file, "names = [\"localhost\"]\nhodl = \"1s\"\n").expect("written");
     let output = run(&["run", "--config", file.to_str().expect("UTF-8")]);

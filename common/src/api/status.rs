@@ -276,7 +276,6 @@ mod tests {
             (Code::Role, Grpc::PermissionDenied),
             (Code::NotYours, Grpc::PermissionDenied),
             (Code::HostUnknown, Grpc::NotFound),
-            (Code::HostHeld, Grpc::FailedPrecondition),
             (Code::Sequence, Grpc::InvalidArgument),
             (Code::Limit, Grpc::ResourceExhausted),
             (Code::Busy, Grpc::ResourceExhausted),

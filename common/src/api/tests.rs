@@ -267,8 +267,12 @@ fn chunk(index: u32, stored_offset: u64, data: &'static [u8], last: bool) -> Fil
 
 #[tokio::test]
 async fn files_come_in_order_or_not_at_all() {
-    let need = |stored_offset| FileNeed { digest: FileDigest(Digest::of(b"abcd")), length: 4, stored_offset };
-    let needs = vec![need(0), need(2)];
+    let need = |contents: &[u8], stored_offset| FileNeed {
+        digest: FileDigest(Digest::of(contents)),
+        length: 4,
+        stored_offset,
+    };
+    let needs = vec![need(b"abcd", 0), need(b"efgh", 2)];
     let whole = vec![chunk(0, 0, b"ab", false), chunk(0, 2, b"cd", true), chunk(1, 2, b"cd", true)];
     let client = serve(Script { chunks: whole.clone(), ..script() }).await;
     let mut files = client.fetch_files(needs.clone()).await.expect("a stream");

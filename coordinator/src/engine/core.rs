@@ -86,7 +86,7 @@ impl Core {
                 Refusal::new(
                     Code::Store,
                     houston_common::error::chain(&error),
-                    "restore a backup of the store",
+                    "bring back the newest copy of the coordinator's directory",
                 )
             })?);
         }

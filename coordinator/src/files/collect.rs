@@ -22,16 +22,6 @@ pub struct Collected {
     pub bytes: u64,
 }
 
-/// What a scrub found.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Scrubbed {
-    /// Manifests and files that were read whole.
-    pub checked: u64,
-    /// Set aside; their packages must be pushed again.
-    pub damaged_manifests: Vec<TreeDigest>,
-    pub damaged_files: Vec<FileDigest>,
-}
-
 impl Files {
     /// Deletes manifests that are not `referenced`, and then files that no remaining manifest names.
     /// Age alone deletes nothing; youth spares: what was stored or said to be here within `grace`, or
@@ -69,28 +59,29 @@ impl Files {
         Ok(collected)
     }
 
-    /// Reads everything anew and sets aside what is damaged.
-    pub fn scrub(&self) -> Result<Scrubbed, Refusal> {
-        let mut scrubbed = Scrubbed::default();
+    /// Reads anew what has a digest that begins with this byte, a 256th of everything, and sets aside
+    /// what is damaged, in the log by name: its package must be pushed again. Returns how much was read.
+    pub fn scrub(&self, first: u8) -> Result<u64, Refusal> {
+        let mut checked = 0;
+        let mut check = |result: Result<(), Refusal>| match result {
+            // Collected meanwhile.
+            Err(refusal) if refusal.code == Code::FileMissing => Ok(()),
+            Err(refusal) if refusal.code != Code::FileDamaged => Err(refusal),
+            Ok(()) | Err(_) => {
+                checked += 1;
+                Ok(())
+            }
+        };
         for (digest, _) in self.manifests_on_disk()? {
-            match self.manifest(&digest) {
-                Err(refusal) if refusal.code == Code::FileDamaged => scrubbed.damaged_manifests.push(digest),
-                // Collected meanwhile.
-                Err(refusal) if refusal.code == Code::FileMissing => continue,
-                result => drop(result?),
+            if digest.digest().as_bytes()[0] == first {
+                check(self.manifest(&digest).map(drop))?;
             }
-            scrubbed.checked += 1;
         }
-        for (digest, _) in self.objects_on_disk()? {
+        for (digest, _) in self.objects_beginning(first)? {
             self.known().verified.remove(&digest);
-            match self.open_stored(&digest) {
-                Err(refusal) if refusal.code == Code::FileDamaged => scrubbed.damaged_files.push(digest),
-                Err(refusal) if refusal.code == Code::FileMissing => continue,
-                result => drop(result?),
-            }
-            scrubbed.checked += 1;
+            check(self.open_stored(&digest).map(drop))?;
         }
-        Ok(scrubbed)
+        Ok(checked)
     }
 
     /// Deletes a file unless it was mentioned lately; tells how many bytes it took on disk.
@@ -134,10 +125,13 @@ impl Files {
     fn objects_on_disk(&self) -> Result<Vec<(FileDigest, PathBuf)>, Refusal> {
         let mut objects = Vec::new();
         for first in 0..=u8::MAX {
-            let directory = self.0.root.join(OBJECTS).join(format!("{first:02x}"));
-            objects.extend(named_after_digests(&directory, ".zst")?);
+            objects.extend(self.objects_beginning(first)?);
         }
         Ok(objects)
+    }
+
+    fn objects_beginning(&self, first: u8) -> Result<Vec<(FileDigest, PathBuf)>, Refusal> {
+        named_after_digests(&self.0.root.join(OBJECTS).join(format!("{first:02x}")), ".zst")
     }
 }
 

@@ -79,7 +79,7 @@ impl Upload {
         end_stream(encoder, length).map_err(|error| failed("write", &temporary.0, &error))?;
         // Other bytes than were verified before, if it was here already.
         files.known().verified.remove(&digest);
-        files.publish(temporary, &files.object_path(&digest), std::iter::once(got))
+        files.publish(temporary, &files.object_path(&digest), &got, std::iter::once(got))
     }
 }
 

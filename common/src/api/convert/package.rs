@@ -30,7 +30,9 @@ impl Wire for Vec<FileNeed> {
 
     fn from_wire(message: wire::FetchFilesRequest) -> Result<Self, InvalidField> {
         let wire::FetchFilesRequest { files } = message;
-        at_least_one("files", list("files", files, FETCH_FILES_MAX)?)
+        let needs: Self = at_least_one("files", list("files", files, FETCH_FILES_MAX)?)?;
+        distinct("files", needs.iter().map(|need| need.digest))?;
+        Ok(needs)
     }
 }
 

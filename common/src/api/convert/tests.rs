@@ -269,6 +269,7 @@ fn pieces_of_files_are_refused_by_field() {
     refuses::<FileUpload>("length", |m| m.length = u64::MAX);
     refuses::<Vec<FileNeed>>("files", |m| m.files.clear());
     refuses::<Vec<FileNeed>>("files", |m| m.files = vec![m.files[0].clone(); FETCH_FILES_MAX + 1]);
+    refuses::<Vec<FileNeed>>("files", |m| m.files.push(m.files[0].clone()));
     refuses::<Vec<FileNeed>>("files[0].digest", |m| m.files[0].digest = Bytes::new());
     refuses::<PackageStart>("part", |m| m.part = None);
 }

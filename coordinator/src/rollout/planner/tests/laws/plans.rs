@@ -224,9 +224,13 @@ impl Laws {
             let settled = report.is_some_and(|report| report.phase == Phase::Settled);
             let health = report.map(|report| report.health.clone());
             let well = matches!(health, Some(HealthReport::Healthy { .. })) && fresh && settled;
-            // A grant that was void moved nobody.
+            // A grant that was void moved nobody; nor is anything left of one whose host lost its disk.
             let began = self.activations.contains_key(&(rollout.id, host.clone()));
-            if well || member.grant.is_none() && !began {
+            let waits = report.is_some_and(|report| {
+                matches!(report.phase, Phase::Idle | Phase::Fetching | Phase::LayingOut | Phase::Ready)
+                    && report.running != Some(rollout.target.digest())
+            });
+            if well || member.grant.is_none() && (!began || waits) {
                 continue;
             }
             let detail = format!("{host} is {health:?}, and the rollout goes on");
