@@ -1,7 +1,9 @@
 //! The demo's fleet: a coordinator and the agents, with all that they keep in one temporary directory.
 
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
@@ -307,8 +309,12 @@ later_zones = "1s"
         if let Some(coordinator) = self.coordinator.take() {
             coordinator.end().await;
         }
-        let left = self.left().await;
-        if !left.is_empty() {
+        let mut left = self.left().await;
+        if left.is_empty() {
+            let place = self.place.path().to_owned();
+            let removed = make_writable(&place).and_then(|()| self.place.close());
+            left.extend(removed.err().map(|error| format!("{}: {error}", place.display())));
+        } else {
             self.place.disable_cleanup(true);
         }
         left
@@ -332,6 +338,18 @@ later_zones = "1s"
     }
 }
 
+/// Trees are read-only, their directories too: without this only root could remove them.
+fn make_writable(directory: &Path) -> io::Result<()> {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            make_writable(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn without_coordinator(log: &Path, what: &str) -> Refusal {
     let log = fs::read_to_string(log).unwrap_or_default();
     let last = log.lines().last().unwrap_or("it said nothing");
@@ -339,6 +357,30 @@ fn without_coordinator(log: &Path, what: &str) -> Refusal {
 }
 
 /// A port that is free on all of this machine's addresses.
-fn free_port() -> std::io::Result<u16> {
+fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_only_tree_can_be_removed_by_whoever_made_it() {
+        let place = tempfile::tempdir().expect("directory");
+        let tree = place.path().join("trees/web");
+        fs::create_dir_all(tree.join("bin")).expect("made");
+        let outside = tempfile::tempdir().expect("directory");
+        std::os::unix::fs::symlink(outside.path(), tree.join("bin/link")).expect("made");
+        let directories = [tree.join("bin"), tree];
+        let mode = |path: &PathBuf| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        for path in &directories {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o555)).expect("changed");
+        }
+        fs::set_permissions(outside.path(), fs::Permissions::from_mode(0o555)).expect("changed");
+        make_writable(place.path()).expect("writable");
+        assert_eq!(directories.each_ref().map(mode), [0o700, 0o700]);
+        assert_eq!(mode(&outside.path().to_owned()), 0o555, "no link is followed");
+        place.close().expect("removed");
+    }
 }
