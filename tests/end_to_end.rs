@@ -7,6 +7,7 @@ mod clones;
 mod conflicts;
 mod coordinator_kills;
 mod damage;
+mod demo;
 mod hooks;
 mod hostile;
 mod rollouts;

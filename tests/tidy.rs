@@ -129,6 +129,57 @@ fn programs_do_not_depend_on_each_other() {
     }
 }
 
+/// The names of a manifest's dependencies, of all kinds.
+fn dependencies(manifest: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    let mut inside = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            inside = line.trim_end_matches(']').ends_with("dependencies");
+        } else if inside && let Some(end) = line.find(['.', ' ', '=']) {
+            names.extend(Some(&line[..end]).filter(|name| !name.starts_with('#')));
+        }
+    }
+    names
+}
+
+/// Whether a text names a crate, in a path or as what is imported whole.
+fn names_crate(text: &str, library: &str) -> bool {
+    text.match_indices(library).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let after = &text[at + library.len()..];
+        !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+            && (after.starts_with("::") || (text[..at].ends_with("use ") && after.starts_with([';', ' '])))
+    })
+}
+
+#[test]
+fn dependencies_are_used() {
+    // Only what is generated at build time names it.
+    const GENERATED: [&str; 1] = ["tonic-prost"];
+    let sources = sources();
+    let mut used = std::collections::BTreeSet::new();
+    for name in CRATES {
+        let manifest = std::fs::read_to_string(root().join(name).join("Cargo.toml")).expect("a manifest");
+        let dependencies = dependencies(&manifest);
+        assert!(dependencies.len() > 5, "{name}: the dependencies were not found");
+        for dependency in dependencies {
+            used.insert(dependency.to_owned());
+            let library = dependency.replace('-', "_");
+            let own = sources.iter().filter(|(path, _)| path.starts_with(&format!("{name}/")));
+            let is_named = own.into_iter().any(|(_, text)| names_crate(text, &library));
+            assert!(
+                is_named || GENERATED.contains(&dependency),
+                "{name} does not use {dependency}: remove it from {name}/Cargo.toml"
+            );
+        }
+    }
+    let workspace = std::fs::read_to_string(root().join("Cargo.toml")).expect("a manifest");
+    for dependency in dependencies(&workspace) {
+        assert!(used.contains(dependency), "no crate uses {dependency}: remove it from Cargo.toml");
+    }
+}
+
 #[test]
 fn every_crate_inherits_the_lints() {
     for name in CRATES {

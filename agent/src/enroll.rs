@@ -115,7 +115,14 @@ pub async fn enroll(directory: &Path, asked: Request) -> Result<HostRecord, Refu
 
 async fn ask(asked: &Request, csr: Vec<u8>) -> Result<Enrolled, Refusal> {
     let settings = ClientSettings::new(Trust::Fingerprint(asked.token.authority), None, &ClockFloor::new())?;
-    let channel = settings.connect(&asked.coordinator).await?;
+    let channel = settings.connect(&asked.coordinator).await.map_err(|refusal| match refusal.code {
+        // Only the other listener demands what nobody has who enrolls.
+        Code::Unauthenticated => {
+            let what = format!("{} is the listener for hosts and operators", asked.coordinator);
+            Refusal::new(refusal.code, what, "enroll at the enrollment listener, port 7401 by default")
+        }
+        _ => refusal,
+    })?;
     let proof = EnrollmentProof::JoinToken {
         secret: asked.token.text.clone(),
         suggested_host: asked.suggested_host.clone(),

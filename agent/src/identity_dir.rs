@@ -93,10 +93,7 @@ impl IdentityDir {
 
     /// Refused with E-STATE if the host has not enrolled, E-KEY-PERM if others can read its key.
     pub fn load(&self) -> Result<Identity, Refusal> {
-        let record = self.record()?.ok_or_else(|| {
-            let what = format!("no host is enrolled in {}", shown(&self.path));
-            Refusal::new(Code::State, what, "enroll it with `houston-agent enroll`")
-        })?;
+        let record = self.record()?.ok_or_else(|| not_enrolled(&self.path))?;
         let key = PrivateKey::read(&self.path.join(DIRECTORY).join(KEY))?;
         let (certificate_pem, authority_pem) = (self.pem(CERTIFICATE)?, self.pem(AUTHORITY)?);
         let credential = credential(&certificate_pem, &key, &record.host)?;
@@ -144,8 +141,26 @@ impl IdentityDir {
     }
 }
 
-/// Reads the record of a directory that is only looked at.
-pub fn read_record(directory: &Dir, path: &Path) -> Result<Option<HostRecord>, Refusal> {
+/// The host of a directory, which is only looked at. E-STATE if there is no such directory, or no host is
+/// enrolled in it.
+pub fn enrolled(path: &Path) -> Result<HostRecord, Refusal> {
+    let directory = Dir::open(path).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => not_enrolled(path),
+        _ => {
+            let what = format!("the state directory {} cannot be opened: {e}", shown(path));
+            Refusal::new(Code::State, what, "name a directory that the agent may read")
+        }
+    })?;
+    read_record(&directory, path)?.ok_or_else(|| not_enrolled(path))
+}
+
+fn not_enrolled(path: &Path) -> Refusal {
+    let what = format!("no host is enrolled in {}", shown(path));
+    let next = "enroll one with `houston-agent enroll`, or name its --directory";
+    Refusal::new(Code::State, what, next)
+}
+
+fn read_record(directory: &Dir, path: &Path) -> Result<Option<HostRecord>, Refusal> {
     let bytes = directory.read(HOST, HOST_BYTES_MAX).map_err(|e| refused("reading the host's record", &e))?;
     let Some(bytes) = bytes else { return Ok(None) };
     let file = shown(&path.join(HOST));

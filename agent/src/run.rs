@@ -13,7 +13,7 @@ use crate::config::{Config, RunnerKind};
 use crate::host::dir::{Dir, refused};
 use crate::host::exec::ExecProgram;
 use crate::host::linux::{Linux, Site};
-use crate::identity_dir::IdentityDir;
+use crate::identity_dir::{self, IdentityDir};
 use crate::inventory;
 use crate::lock::Lock;
 use crate::random;
@@ -31,7 +31,7 @@ pub enum Leave {
     Nothing,
 }
 
-/// Runs the agent of an enrolled host until `stop`. To be called on a runtime's only thread, which then
+/// Runs the agent of an enrolled host until `stop`. E-STATE if none is enrolled there. To be called on a runtime's only thread, which then
 /// waits for the network alone. What runs keeps running when this returns.
 pub async fn run(
     directory: &Path,
@@ -40,6 +40,8 @@ pub async fn run(
     leave: Leave,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Refusal> {
+    // Known before anything is made in the directory.
+    identity_dir::enrolled(directory)?;
     let _lock = Lock::take(directory)?;
     let floor = ClockFloor::new();
     let credentials = Credentials::load(IdentityDir::open(directory)?, floor.clone())?;
@@ -68,5 +70,26 @@ pub async fn run(
     match leave {
         Leave::Services => ended,
         Leave::Nothing => linux.services().stop_all().and(ended),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use houston_common::error::Code;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn where_no_host_is_enrolled_nothing_is_run_or_made() {
+        let temp = tempfile::tempdir().expect("directory");
+        for directory in [temp.path().to_owned(), temp.path().join("none")] {
+            let exec = ExecProgram::new("/proc/self/exe");
+            let stop = std::future::ready(());
+            let ran = run(&directory, &Config::default(), exec, Leave::Services, stop).await;
+            let refusal = ran.expect_err("nobody is enrolled");
+            assert_eq!(refusal.code, Code::State);
+            assert!(refusal.what.contains("no host is enrolled in"), "{refusal}");
+        }
+        assert_eq!(std::fs::read_dir(temp.path()).expect("directory").count(), 0);
     }
 }

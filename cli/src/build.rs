@@ -91,6 +91,7 @@ fn agreed<'a>(
 }
 
 fn build_tree(platform: &Platform, root: &Path) -> Result<BuiltTree, Refusal> {
+    check_root(root)?;
     let mut entries = Vec::new();
     let mut contents = BTreeMap::new();
     for found in walk::walk(root)? {
@@ -115,6 +116,20 @@ fn build_tree(platform: &Platform, root: &Path) -> Result<BuiltTree, Refusal> {
         package,
         contents,
     })
+}
+
+/// A directory that was not meant is known before all that is in it is read.
+fn check_root(root: &Path) -> Result<(), Refusal> {
+    let next = format!("name a directory with a {PACKAGE_FILE}");
+    let refuse = |code, what: String| Err(Refusal::new(code, format!("{} {what}", walk::shown(root)), next));
+    match fs::metadata(root) {
+        Err(error) => refuse(Code::CliValue, format!("cannot be read: {error}")),
+        Ok(metadata) if !metadata.is_dir() => refuse(Code::CliValue, "is no directory".to_owned()),
+        Ok(_) if fs::symlink_metadata(root.join(PACKAGE_FILE)).is_err() => {
+            refuse(Code::PackageSyntax, format!("has no {PACKAGE_FILE}"))
+        }
+        Ok(_) => Ok(()),
+    }
 }
 
 /// The bytes of `houston.toml`; none if the tree has no such plain file, which `check_tree` refuses.

@@ -150,7 +150,7 @@ async fn every<T>(ask: impl AsyncFn(Page) -> Result<Paged<T>, Refusal>) -> Resul
     }
 }
 
-/// What takes something away needs a `--yes`.
+/// What no other command brings back needs a `--yes`.
 fn confirmed(yes: bool, what: &str) -> Result<(), Refusal> {
     if yes { Ok(()) } else { Err(Refusal::new(Code::CliMissing, what, "add --yes to do it")) }
 }

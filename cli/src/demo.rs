@@ -4,6 +4,7 @@
 
 mod fleet;
 mod prober;
+mod process;
 mod releases;
 pub mod service;
 
@@ -17,6 +18,7 @@ use houston_common::policy::Share;
 
 use fleet::Fleet;
 use prober::{Prober, Seen};
+use process::interrupted;
 use releases::{Edition, FIRST, SECOND, THIRD};
 
 /// What may be asked of it.
@@ -44,25 +46,39 @@ pub async fn run(demo: Demo) -> Result<Exit, Refusal> {
     let demo = Demo { zones: demo.zones.min(demo.hosts), ..demo };
     let mut story = Story { dim: std::io::stdout().is_terminal() };
     let mut fleet = Fleet::prepare(demo.hosts, demo.zones)?;
-    let told = tokio::select! {
-        told = tell(&mut story, &mut fleet, demo) => told,
-        signal = fleet::interrupted() => {
-            story.say(format!("\n{signal}: ending everything that was started"));
+    let mut coordinator_ended = std::pin::pin!(fleet.coordinator_ended());
+    let mut interrupt = std::pin::pin!(interrupted());
+    let mut told = tokio::select! {
+        // In this order: without a coordinator the story fails too, and cannot say why.
+        biased;
+        refusal = &mut coordinator_ended => Err(refusal),
+        signal = &mut interrupt => {
+            story.ending(signal);
             Ok(false)
         }
+        told = tell(&mut story, &mut fleet, demo) => told,
     };
     if let (Ok(true), false) = (&told, demo.exit) {
         invite(&mut story, &fleet, started);
-        let signal = fleet::interrupted().await;
-        story.say(format!("\n{signal}: ending everything that was started"));
+        tokio::select! {
+            signal = &mut interrupt => story.ending(signal),
+            refusal = coordinator_ended => {
+                story.say(format!("\n{refusal}\n  Every host keeps running what it runs. Ctrl-C ends them too."));
+                told = Err(refusal);
+                story.ending(interrupt.await);
+            }
+        }
     }
-    fleet.end().await;
-    if told? {
-        story
-            .say(format!("All went as told, in {} s. Nothing was left behind.", started.elapsed().as_secs()));
-        Ok(Exit::Done)
-    } else {
-        Ok(Exit::Failed)
+    let (took, left) = (started.elapsed().as_secs(), fleet.end().await);
+    for what in &left {
+        story.say(format!("Left behind: {what}"));
+    }
+    match told? {
+        true if left.is_empty() => {
+            story.say(format!("All went as told, in {took} s. Nothing was left behind."));
+            Ok(Exit::Done)
+        }
+        _ => Ok(Exit::Failed),
     }
 }
 
@@ -178,7 +194,8 @@ fn lowest(story: &mut Story, seen: &Seen, demo: Demo) -> Result<(), Refusal> {
 fn invite(story: &mut Story, fleet: &Fleet, started: Instant) {
     story.chapter(&format!("It is yours ({} s)", started.elapsed().as_secs()));
     story.say(format!(
-        "  The fleet stays up until Ctrl-C. In another terminal:\n\n  export HOUSTON_CONFIG={}",
+        "  The fleet stays up until Ctrl-C. In another terminal:\n\n  export PATH=\"{}:$PATH\"\n  export HOUSTON_CONFIG={}",
+        shown(fleet.programs()),
         shown(fleet.context_file())
     ));
     for line in [
@@ -192,11 +209,7 @@ fn invite(story: &mut Story, fleet: &Fleet, started: Instant) {
     ] {
         story.say(format!("  {line}"));
     }
-    story.say(format!(
-        "\n  {} is beside this program; an agent's log is in {}",
-        "houston",
-        shown(&fleet.place().join("hosts"))
-    ));
+    story.say(format!("\n  An agent's log is in {}", shown(&fleet.place().join("hosts"))));
 }
 
 fn set_name(edition: Edition) -> String {
@@ -223,6 +236,10 @@ impl Story {
     fn say(&mut self, line: impl Display) {
         // Nobody to tell the story to is no reason to stop it.
         let _ = writeln!(std::io::stdout(), "{line}");
+    }
+
+    fn ending(&mut self, signal: &str) {
+        self.say(format!("\n{signal}: ending everything that was started"));
     }
 
     fn chapter(&mut self, title: &str) {

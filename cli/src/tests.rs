@@ -146,6 +146,39 @@ const TYPED_WRONG: &[(&[&str], &str)] = &[
         &["host", "label", "web-1"],
         "E-CLI-MISSING: there is nothing to change; give KEY=VALUE, --remove KEY or --zone ZONE\n",
     ),
+    (
+        &["operator", "revoke", "bob"],
+        "E-CLI-MISSING: revoking ends the operator's access for good; add --yes to do it\n",
+    ),
+    (
+        &["context", "remove", "prod"],
+        "E-CLI-MISSING: the context's private key goes with it; add --yes to do it\n",
+    ),
+    (
+        &["version-set", "create", "t", "web@1.0.0", "db@1", "web@2.0.0"],
+        "E-CLI-VALUE: web@1.0.0 and web@2.0.0 are the same package; name one version of each package\n",
+    ),
+    (&["package", "push", "/nonexist"], "E-CLI-VALUE: tree any: \"/nonexist\" cannot be read: No such file"),
+    (
+        &["package", "push", "/dev/null"],
+        "E-CLI-VALUE: tree any: \"/dev/null\" is no directory; name a directory",
+    ),
+    (
+        &["package", "push", "/proc"],
+        "E-PKG-SYNTAX: tree any: \"/proc\" has no houston.toml; name a directory",
+    ),
+    (
+        &["--config", "c.toml", "rollout", "start"],
+        "E-CLI-MISSING: <ENVIRONMENT>, <VERSION_SET> are missing; usage: houston rollout start [OPTIONS] <ENVIRONMENT> <VERSION_SET>\n",
+    ),
+    (
+        &["--reason", "x", "host", "list"],
+        "E-CLI-FLAG: unknown flag \"--reason\"; usage: houston host list [OPTIONS]\n",
+    ),
+    (
+        &["--reason", "x", "host", "drain", "web-1"],
+        "E-CLI-FLAG: unknown flag \"--reason\"; write it after \"drain\"\n",
+    ),
     (&["whoami", "extra"], "E-CLI-VALUE: unexpected argument \"extra\"; usage: houston whoami"),
     (&["--context", "P", "whoami"], "E-NAME: a context's name must match [a-z0-9-]{1,63}, got \"P\"\n"),
 ];

@@ -28,7 +28,7 @@ pub fn reply(error: &Error, root: &Command, typed: &[String]) -> Reply {
         ErrorKind::UnknownArgument => unknown_argument(error, root, typed),
         ErrorKind::MissingRequiredArgument => {
             let what = format!("{} missing", missing(&strings(error, ContextKind::InvalidArg)));
-            Refusal::new(Code::CliMissing, what, usage(error))
+            Refusal::new(Code::CliMissing, what, usage(root, typed))
         }
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => wrong_value(error, typed),
         ErrorKind::ArgumentConflict => {
@@ -36,12 +36,12 @@ pub fn reply(error: &Error, root: &Command, typed: &[String]) -> Reply {
                 Some(other) => format!("{} cannot be used with {other}", argument(error)),
                 None => format!("{} cannot be used twice", argument(error)),
             };
-            Refusal::new(Code::CliFlag, what, usage(error))
+            Refusal::new(Code::CliFlag, what, usage(root, typed))
         }
         _ => {
             let first = error.to_string();
             let first = first.lines().next().unwrap_or_default().trim_start_matches("error: ");
-            Refusal::new(Code::CliValue, quoted(first), usage(error))
+            Refusal::new(Code::CliValue, quoted(first), usage(root, typed))
         }
     };
     Reply::Refuse(refusal)
@@ -72,7 +72,7 @@ fn unknown_argument(error: &Error, root: &Command, typed: &[String]) -> Refusal 
     let wanted = argument(error);
     if !wanted.starts_with('-') {
         let what = format!("unexpected argument \"{}\"", quoted(&wanted));
-        return Refusal::new(Code::CliValue, what, usage(error));
+        return Refusal::new(Code::CliValue, what, usage(root, typed));
     }
     let here = deepest(root, typed);
     let flags: Vec<String> = [root, here]
@@ -82,8 +82,9 @@ fn unknown_argument(error: &Error, root: &Command, typed: &[String]) -> Refusal 
         .chain(["--help".to_owned()])
         .collect();
     let next = match nearest(&wanted, flags.iter().map(String::as_str)) {
+        Some(near) if near == wanted => format!("write it after \"{}\"", here.get_name()),
         Some(near) => format!("did you mean \"{near}\"?"),
-        None => usage(error),
+        None => usage(root, typed),
     };
     Refusal::new(Code::CliFlag, format!("unknown flag \"{}\"", quoted(&wanted)), next)
 }
@@ -161,15 +162,13 @@ fn missing(arguments: &[String]) -> String {
     }
 }
 
-fn usage(error: &Error) -> String {
-    match error.get(ContextKind::Usage) {
-        Some(ContextValue::StyledStr(usage)) => {
-            let text = usage.to_string();
-            let words: Vec<_> = text.trim().trim_start_matches("Usage:").split_whitespace().collect();
-            format!("usage: {}", words.join(" "))
-        }
-        _ => String::new(),
-    }
+/// How the command is written that was being read. clap's own line would name what was typed besides.
+fn usage(root: &Command, typed: &[String]) -> String {
+    let mut root = root.clone();
+    root.build();
+    let text = deepest(&root, typed).clone().render_usage().to_string();
+    let words: Vec<_> = text.trim_start_matches("Usage:").split_whitespace().collect();
+    format!("usage: {}", words.join(" "))
 }
 
 fn strings(error: &Error, kind: ContextKind) -> Vec<String> {

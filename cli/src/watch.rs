@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use houston_common::clock::Exact;
+use houston_common::clock::{Exact, Rough};
 use houston_common::command::{GetRollout, ROLLOUT_WAIT_MAX, RolloutRef};
 use houston_common::error::{Code, Exit, Refusal};
 use houston_common::view::RolloutView;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::args::Output;
 use crate::commands::wall_now;
 use crate::console::Console;
-use crate::render::rollout::{Frame, changes, ending, failed_since, is_at_rest, picture};
+use crate::render::rollout::{Frame, changes, ending, failed_since, is_at_rest, picture, wrap};
 use crate::render::{failure, json, log_tail, time};
 
 mod screen;
@@ -93,7 +93,7 @@ pub async fn follow(
             }
             Err(refusal) if refusal.code.exit() == Exit::Unreachable => {
                 not_before = Instant::now() + retry;
-                watch.lost(console, &refusal)?;
+                watch.lost(console, refusal)?;
                 retry = (retry * 2).min(RETRY_LAST);
             }
             Err(refusal) => return Err(refusal),
@@ -119,7 +119,7 @@ struct Watch {
     received: Instant,
     view: Option<RolloutView>,
     /// Why the coordinator is not reached now.
-    trouble: Option<String>,
+    trouble: Option<Refusal>,
     screen: Screen,
 }
 
@@ -148,9 +148,10 @@ impl Watch {
                     console.event(|| json::rollout(&view), |_| String::new())?;
                 }
             } else {
-                let now = time(wall_now());
+                // What is found at the start has happened at some time before.
+                let when = if before.is_some() { time(wall_now()) + " " } else { "so far:".to_owned() };
                 for change in told {
-                    console.write(&format!("{now}  {}\n", change.text))?;
+                    console.write(&format!("{when} {}\n", change.text))?;
                 }
             }
         }
@@ -188,24 +189,26 @@ impl Watch {
             return Ok(());
         }
         // One column and one row less: a full one would make the terminal scroll or wrap.
-        let frame = Frame {
-            size: Some((columns.saturating_sub(1), rows.saturating_sub(2))),
-            age: self.received.elapsed(),
-            now: wall_now(),
-            paint: console.paint,
-        };
-        let mut lines = picture(view, frame);
-        lines.extend(self.trouble.as_ref().map(|trouble| console.paint.warn(trouble)));
+        let (columns_max, age) = (columns.saturating_sub(1), self.received.elapsed());
+        let trouble = self.trouble.as_ref().map_or_else(Vec::new, |refusal| {
+            let Refusal { code, what, .. } = refusal;
+            let age = Rough(age);
+            let text =
+                format!("Trying again; this is how it was {age} ago, the rollout goes on. {code}: {what}");
+            wrap(&text, columns_max)
+        });
+        let size = Some((columns_max, rows.saturating_sub(1 + trouble.len().max(1))));
+        let mut lines = picture(view, Frame { size, age, now: wall_now(), paint: console.paint });
+        lines.extend(trouble.iter().map(|line| console.paint.warn(line)));
         self.screen.draw(console, lines, columns)
     }
 
-    fn lost(&mut self, console: &mut Console<'_>, refusal: &Refusal) -> Result<(), Refusal> {
-        let first = self.trouble.is_none();
-        let text = format!("{}: {}; trying again, the rollout goes on", refusal.code, refusal.what);
-        if first && !self.has_picture(console) {
-            console.note(&text);
+    fn lost(&mut self, console: &mut Console<'_>, refusal: Refusal) -> Result<(), Refusal> {
+        if self.trouble.is_none() && !self.has_picture(console) {
+            let Refusal { code, what, .. } = &refusal;
+            console.note(&format!("trying again, the rollout goes on; {code}: {what}"));
         }
-        self.trouble = Some(text);
+        self.trouble = Some(refusal);
         self.draw(console)
     }
 

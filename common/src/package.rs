@@ -17,7 +17,7 @@ mod tests;
 
 pub use parse::{
     COMMAND_BYTES_MAX, PACKAGE_FILE_BYTES_MAX, PORTS_MAX, RESTART_WITH_MAX, SERVICES_MAX,
-    SETTING_DEFAULT_BYTES_MAX, VARIABLES_MAX,
+    SETTING_DEFAULT_BYTES_MAX, VARIABLES_MAX, is_reserved,
 };
 
 /// The file at the root of every tree.

@@ -100,7 +100,13 @@ fn execute(command: Command) -> Result<(), Refusal> {
         Command::Init { directory, names, operator, agent_listen, enroll_listen } => {
             let wanted = Init { directory, names, operator, agent_listen, enrollment_listen: enroll_listen };
             let credential = init(&wanted, SystemTime::now())?;
-            let _ = writeln!(std::io::stdout(), "credential={}", credential.display());
+            let (directory, credential) = (wanted.directory.display(), credential.display());
+            let _ = writeln!(std::io::stdout(), "credential={credential}");
+            let _ = writeln!(
+                std::io::stderr(),
+                "run it:      houston-coordinator run --directory {directory}\n\
+                 speak to it: houston context add NAME --credential {credential}"
+            );
             Ok(())
         }
         Command::Run { config, directory, agent_listen, enroll_listen, trial } => {

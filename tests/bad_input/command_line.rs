@@ -1,10 +1,14 @@
 use std::ffi::OsString;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use houston_agent::enroll::{Request, enroll};
 use houston_cli::console::Surroundings;
+use houston_common::error::Code;
 use houston_common::identity::PrivateKey;
 use houston_common::identity::request::csr;
+use houston_common::tls::Address;
 use houston_coordinator::ca::Ca;
 use houston_tests::coordinator::Running;
 use tempfile::TempDir;
@@ -153,8 +157,8 @@ async fn what_is_not_there_is_named_with_what_is() {
         (&["rollout", "status", "99"], "E-ROLLOUT-UNKNOWN", 2, &["99"]),
         (&["rollout", "pause", "prod"], "E-ROLLOUT-UNKNOWN", 2, &["prod"]),
         (&["token", "revoke", "none"], "E-TOKEN-UNKNOWN", 2, &["none"]),
-        (&["operator", "revoke", "nobody"], "E-OPERATOR-UNKNOWN", 2, &["nobody"]),
-        (&["operator", "revoke", "ada"], "E-LAST-ADMIN", 3, &["ada"]),
+        (&["operator", "revoke", "nobody", "--yes"], "E-OPERATOR-UNKNOWN", 2, &["nobody"]),
+        (&["operator", "revoke", "ada", "--yes"], "E-LAST-ADMIN", 3, &["ada"]),
         (
             &["operator", "add", "ada", "--role", "viewer", "--directory", &bob],
             "E-OPERATOR-EXISTS",
@@ -214,10 +218,74 @@ async fn who_comes_second_is_told_of_the_first() {
         (&["rollout", "start", "prod", "empty"], "E-NOOP", 0, &["prod", "--force"]),
     ])
     .await;
+    // A program gets an object also where there is nothing to do.
+    for extra in [&["--output", "json"][..], &["--output", "json", "--watch"]] {
+        let ran = desk.run(&[&["rollout", "start", "prod", "empty"], extra].concat()).await;
+        assert!(ran.code == 0 && ran.err.starts_with("E-NOOP: "), "{ran:?}");
+        let json: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+        assert_eq!((&json["id"], &json["state"]), (&1.into(), &"aborted".into()));
+    }
+    desk.ok(&[
+        "environment",
+        "apply",
+        &desk.file("new.toml", &format!("name = \"new\"\n[selector]\nrole = \"web\"\n{POLICY}")),
+    ])
+    .await;
+    let ran = desk.run(&["rollout", "start", "new", "empty", "--output", "json"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "{\n  \"id\": null\n}\n"), "{ran:?}");
     // The newest rollout is still the first.
     let status = desk.ok(&["rollout", "list", "--output", "json"]).await;
     let json: serde_json::Value = serde_json::from_str(&status.out).expect("JSON");
     assert_eq!(json["rollouts"].as_array().map(Vec::len), Some(1), "{json}");
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_went_into_a_file_enrolls_a_host_and_the_wrong_door_is_named() {
+    let coordinator = Running::start(|_| {}).await;
+    let desk = Desk::at(&coordinator).await;
+    let created = desk.run(&["token", "create", "--zone", "a"]).await;
+    assert_eq!((created.code, created.out.lines().count()), (0, 1), "{created:?}");
+    assert!(created.err.starts_with("for 1 host in zone a, labels -, within "), "{created:?}");
+    let asked = |door: Address| Request {
+        coordinator: door,
+        token: created.out.parse().expect("the token alone"),
+        suggested_host: None,
+        force: false,
+    };
+    let directory = desk.path("host");
+    let refusal = enroll(&directory, asked(coordinator.agents())).await.expect_err("not a stranger's door");
+    assert_eq!(refusal.code, Code::Unauthenticated);
+    assert!(refusal.what.ends_with(" is the listener for hosts and operators"), "{refusal}");
+    assert!(refusal.next.contains("enrollment listener, port 7401"), "{refusal}");
+    enroll(&directory, asked(coordinator.enrollment())).await.expect("enrolled");
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn context_files_in_one_directory_do_not_replace_each_others_credentials() {
+    let coordinator = Running::start(|_| {}).await;
+    let desk = Desk::at(&coordinator).await;
+    let ada = coordinator.directory.path().join("operators/ada").to_string_lossy().into_owned();
+    let (a, b) = (desk.file("a.toml", ""), desk.path("b.toml").to_string_lossy().into_owned());
+    std::fs::set_permissions(&a, std::fs::Permissions::from_mode(0o600)).expect("changed");
+    let address = coordinator.agents().to_string();
+    let add = |file| ["context", "add", "own", "--credential", &ada, "--address", &address, "--config", file];
+    let key = || std::fs::metadata(desk.path("credentials/own/key.pem")).expect("a key").ino();
+    desk.ok(&add(&a)).await;
+    let first = key();
+    let forced = [&add(&b)[..], &["--replace"]].concat();
+    desk.refused(&[
+        (&add(&b), "E-CONTEXT", 2, &["credentials/own is there already", "a directory of its own"]),
+        (&forced, "E-CONTEXT", 2, &["b.toml"]),
+        (&add(&a), "E-CONTEXT", 2, &["exists already", "--replace"]),
+    ])
+    .await;
+    assert_eq!(key(), first);
+    desk.ok(&[&add(&a)[..], &["--replace"]].concat()).await;
+    assert_ne!(key(), first);
+    desk.ok(&["context", "remove", "own", "--yes", "--config", &a]).await;
+    desk.ok(&add(&b)).await;
     coordinator.stop().await;
 }
 

@@ -266,3 +266,17 @@ async fn a_manifest_that_is_refused_by_the_push_is_refused_by_the_host_alike() {
     };
     tokio::task::spawn_blocking(check).await.expect("no panic");
 }
+
+/// The page says which names a package may not set; the build and the hosts ask the same question.
+#[test]
+fn the_reserved_variables_are_those_of_the_page() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let page = std::fs::read_to_string(root.join("docs/package.md")).expect("the page");
+    let line = page.lines().find(|line| line.contains("Refused with `E-HOOK-ENV`")).expect("the line");
+    let (_, names) = line.split_once("E-HOOK-ENV`").expect("the names");
+    let names: Vec<&str> = names.split('`').skip(1).step_by(2).collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        assert!(houston_common::package::is_reserved(&name.replace('…', "ANY")), "{name} may be set");
+    }
+}

@@ -41,6 +41,11 @@ async fn init_then_run_then_stop() {
     let init = ["init", "--directory", text, "--name", "127.0.0.1", "--operator", "ada"];
     let made = run(&init);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let credential = format!("{text}/operators/ada");
+    assert_eq!(String::from_utf8_lossy(&made.stdout), format!("credential={credential}\n"));
+    let next = String::from_utf8_lossy(&made.stderr).into_owned();
+    assert!(next.contains(&format!("houston-coordinator run --directory {text}\n")), "{next}");
+    assert!(next.contains(&format!("houston context add NAME --credential {credential}\n")), "{next}");
     let again = run(&init);
     assert_eq!(again.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&again.stderr).starts_with("E-STATE: "), "{again:?}");

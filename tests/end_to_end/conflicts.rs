@@ -100,7 +100,7 @@ fn who_waits_for_a_rollout_goes_on_waiting_without_a_coordinator() {
     told.read_to_string(&mut lines).expect("UTF-8");
     assert_eq!(ended.code, 1, "{ended:?} {lines}");
     assert!(
-        ended.stderr.starts_with("E-UNREACHABLE: ") && ended.stderr.contains("trying again"),
+        ended.stderr.starts_with("trying again, ") && ended.stderr.contains("E-UNREACHABLE: "),
         "{ended:?}"
     );
     assert!(lines.contains("aborted"), "{lines}");

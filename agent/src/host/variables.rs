@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use houston_common::digest::ReleaseDigest;
 use houston_common::error::{Code, Refusal};
 use houston_common::id::{EnvironmentName, HostId, Zone, quoted};
-use houston_common::package::PackageFile;
+use houston_common::package::{PackageFile, is_reserved};
 use houston_common::release::{SETTING_BYTES_MAX, Settings};
 
 /// Where programs are looked up that are named without a path.
@@ -83,10 +83,7 @@ impl fmt::Debug for Variables {
 }
 
 fn check(name: &str, value: &str) -> Result<(), Refusal> {
-    // Names by which the loader or the shell runs something else than the package's program.
-    const RESERVED: [&str; 7] = ["PATH", "IFS", "ENV", "BASH_ENV", "SHELLOPTS", "BASHOPTS", "GLIBC_TUNABLES"];
-    let reserved = RESERVED.contains(&name) || name.starts_with("LD_") || name.starts_with("HOUSTON_");
-    let what = if reserved {
+    let what = if is_reserved(name) {
         format!("the variable {name} is reserved")
     } else if value.contains('\0') {
         format!("the value of {name} has a NUL byte")

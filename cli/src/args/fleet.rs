@@ -42,7 +42,12 @@ Examples:
     /// Show a context, and whose credential it uses [default: the current one]
     Show { name: Option<ContextName> },
     /// Forget a context and its credential
-    Remove { name: ContextName },
+    Remove {
+        name: ContextName,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -50,7 +55,9 @@ pub enum TokenVerb {
     /// Make a join token; its text is shown once
     #[command(after_help = "\
 Example:
-  houston token create --zone a --label role=web --uses 10 --expires 1h")]
+  houston token create --zone a --label role=web --uses 10 --expires 1h > token
+
+Standard output has the token and nothing else.")]
     Create {
         /// Zone of the hosts that enroll by it
         #[arg(long)]
@@ -105,6 +112,9 @@ Example:
     /// End an operator's access, open connections included
     Revoke {
         name: OperatorName,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         reason: Reason,
     },

@@ -153,7 +153,7 @@ fn a_file_that_claims_more_than_a_tree_may_hold_is_not_read() {
 fn the_package_file_is_checked_as_on_a_host() {
     let tree = Tree::new(PACKAGE);
     fs::remove_file(tree.at(PACKAGE_FILE)).expect("removed");
-    tree.refused(Code::PackageSyntax, "the tree has no houston.toml");
+    tree.refused(Code::PackageSyntax, "has no houston.toml");
 
     Tree::new("name = \"hello\"\n").refused(Code::PackageValue, "version");
     Tree::new(&format!("{PACKAGE}{}", "#".repeat(PACKAGE_FILE_BYTES_MAX)))
@@ -180,6 +180,6 @@ fn trees_of_a_package_agree() {
     assert_eq!(code(&[(amd.clone(), path(&one)), (arm, path(&two))]), Some(Code::PackageValue));
     assert_eq!(code(&[(amd.clone(), path(&one)), (amd.clone(), path(&one))]), Some(Code::CliValue));
     assert_eq!(code(&[]), Some(Code::CliMissing));
-    assert_eq!(code(&[(amd.clone(), one.at("none"))]), Some(Code::Io));
-    assert_eq!(code(&[(amd, one.at(PACKAGE_FILE))]), Some(Code::Io));
+    assert_eq!(code(&[(amd.clone(), one.at("none"))]), Some(Code::CliValue));
+    assert_eq!(code(&[(amd, one.at(PACKAGE_FILE))]), Some(Code::CliValue));
 }

@@ -154,7 +154,7 @@ pub(super) fn failed(action: &str, path: &Path, error: &io::Error) -> Refusal {
     Refusal::new(Code::Io, format!("cannot {action} {}: {error}", shown(path)), "")
 }
 
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     format!("\"{}\"", quoted(&path.to_string_lossy()))
 }
 

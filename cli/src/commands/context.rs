@@ -8,7 +8,7 @@ use houston_common::error::{Code, Refusal};
 use houston_common::tls::{Address, ServerName};
 use serde_json::json;
 
-use super::{DONE, Shell, credential_path};
+use super::{DONE, Shell, confirmed, credential_path};
 use crate::args::{ContextName, ContextVerb};
 use crate::context::credential::CredentialFiles;
 use crate::context::{Context, Contexts, make_directory};
@@ -39,7 +39,10 @@ pub fn perform(verb: ContextVerb, shell: &mut Shell<'_>) -> Result<u8, Refusal> 
             changed(shell, &name, "is the current context")?;
         }
         ContextVerb::Show { name } => show(shell, name.as_ref())?,
-        ContextVerb::Remove { name } => remove(shell, &name)?,
+        ContextVerb::Remove { name, yes } => {
+            confirmed(yes, "the context's private key goes with it")?;
+            remove(shell, &name)?;
+        }
     }
     Ok(DONE)
 }
@@ -59,6 +62,16 @@ fn add(shell: &mut Shell<'_>, new: &New) -> Result<(), Refusal> {
         let what = format!("the context \"{}\" exists already", new.name);
         return Err(Refusal::new(Code::Context, what, "choose another name, or add --replace"));
     }
+    let credential = Path::new(CREDENTIALS).join(new.name.as_str());
+    let home = file.parent().unwrap_or_else(|| Path::new(""));
+    let place = home.join(&credential);
+    // Another context file may lie here too, and `--replace` is about this one's contexts alone.
+    let is_ours = contexts.all.get(&new.name).is_some_and(|context| context.credential == credential);
+    if !is_ours && fs::symlink_metadata(&place).is_ok() {
+        let what = format!("{} is there already, and is no context's of {}", shown(&place), shown(file));
+        let next = "choose another name, keep this file in a directory of its own, or remove that credential if nobody uses it";
+        return Err(Refusal::new(Code::Context, what, next));
+    }
     let files = CredentialFiles::read(&new.credential)?;
     files.usable()?;
     let address = match &new.address {
@@ -67,15 +80,14 @@ fn add(shell: &mut Shell<'_>, new: &New) -> Result<(), Refusal> {
             Refusal::new(Code::CliMissing, "the credential names no address", "give --address HOST:PORT")
         })?,
     };
-    let credential = Path::new(CREDENTIALS).join(new.name.as_str());
-    let home = file.parent().unwrap_or_else(|| Path::new(""));
     make_directory(&home.join(CREDENTIALS))?;
     // Written whole beside it, then moved: the one that is there stays good until the end.
     let beside = home.join(CREDENTIALS).join(format!(".{}.new", new.name));
     discard(&beside)?;
     files.write(&beside)?;
-    let place = home.join(&credential);
-    discard(&place)?;
+    if is_ours {
+        discard(&place)?;
+    }
     fs::rename(&beside, &place)
         .map_err(|error| Refusal::new(Code::Io, format!("cannot write {}: {error}", shown(&place)), ""))?;
     let context = Context { address, server_name: new.server_name.clone(), credential };

@@ -7,7 +7,7 @@ use houston_common::error::Refusal;
 use houston_common::identity::request::new_key_and_csr;
 use serde_json::json;
 
-use super::{DONE, Shell};
+use super::{DONE, Shell, confirmed};
 use crate::args::OperatorVerb;
 use crate::context::credential::{KEY_FILE, new_directory, write_address, write_issued};
 use crate::render;
@@ -29,7 +29,8 @@ pub async fn perform(verb: OperatorVerb, shell: &mut Shell<'_>) -> Result<u8, Re
                 |paint| render::fleet::operators(&operators, paint),
             )?;
         }
-        OperatorVerb::Revoke { name, reason } => {
+        OperatorVerb::Revoke { name, yes, reason } => {
+            confirmed(yes, "revoking ends the operator's access for good")?;
             let request = RevokeOperator { name, reason: reason.reason };
             shell.connect().await?.revoke_operator(&request).await?;
             let name = request.name.as_str();

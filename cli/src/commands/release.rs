@@ -1,10 +1,12 @@
 //! Packages, version sets, environments.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use houston_common::command::{ApplyEnvironment, CreateVersionSet, RemovePackage};
-use houston_common::error::Refusal;
+use houston_common::error::{Code, Refusal};
 use houston_common::id::Platform;
+use houston_common::view::PackageId;
 use serde_json::json;
 
 use super::{DONE, Shell, confirmed, every};
@@ -71,19 +73,33 @@ fn built(trees: TreeArgs) -> Result<BuiltPackage, Refusal> {
     build(&directories)
 }
 
+/// A host runs one version of a package.
+fn refuse_repeated(packages: &[PackageId]) -> Result<(), Refusal> {
+    let mut seen = BTreeMap::new();
+    for package in packages {
+        if let Some(first) = seen.insert(&package.name, &package.version) {
+            let (name, second) = (&package.name, &package.version);
+            let what = format!("{name}@{first} and {name}@{second} are the same package");
+            return Err(Refusal::new(Code::CliValue, what, "name one version of each package"));
+        }
+    }
+    Ok(())
+}
+
 pub async fn version_set(verb: VersionSetVerb, shell: &mut Shell<'_>) -> Result<u8, Refusal> {
-    let client = shell.connect().await?;
     match verb {
         VersionSetVerb::Create { name, packages, reason } => {
-            let packages = packages.into_iter().map(|package| package.0).collect();
+            let packages: Vec<PackageId> = packages.into_iter().map(|package| package.0).collect();
+            refuse_repeated(&packages)?;
             let request = CreateVersionSet { name, packages, reason: reason.reason };
-            let set = client.create_version_set(&request).await?;
+            let set = shell.connect().await?.create_version_set(&request).await?;
             shell.console.answer(
                 || render::json::version_set(&set),
                 |_| format!("version set {} is {}\n", set.name, set.digest.short()),
             )?;
         }
         VersionSetVerb::List => {
+            let client = shell.connect().await?;
             let sets = every(async |page| client.list_version_sets(&page).await).await?;
             shell.console.answer(
                 || render::json::list("version_sets", &sets, render::json::version_set),
@@ -91,7 +107,7 @@ pub async fn version_set(verb: VersionSetVerb, shell: &mut Shell<'_>) -> Result<
             )?;
         }
         VersionSetVerb::Show { name } => {
-            let set = client.get_version_set(&name).await?;
+            let set = shell.connect().await?.get_version_set(&name).await?;
             shell.console.answer(
                 || render::json::version_set(&set),
                 |paint| render::release::version_set(&set, paint),

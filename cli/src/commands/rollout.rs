@@ -6,11 +6,13 @@ use houston_common::api::client::OperatorClient;
 use houston_common::command::{
     ControlRollout, GetRollout, ListRollouts, RolloutAction, RolloutRef, StartRollout,
 };
-use houston_common::error::Refusal;
+use houston_common::error::{Code, Refusal};
+use houston_common::id::EnvironmentName;
 use houston_common::view::RolloutView;
+use serde_json::json;
 
 use super::{DONE, Shell, wall_now};
-use crate::args::{ChangeArgs, DraftArgs, RolloutVerb, StartArgs};
+use crate::args::{ChangeArgs, DraftArgs, Output, RolloutVerb, StartArgs};
 use crate::console::Console;
 use crate::prose;
 use crate::render::{self, rollout::Frame};
@@ -102,7 +104,13 @@ async fn start(args: StartArgs, shell: &mut Shell<'_>) -> Result<u8, Refusal> {
         plan_hash: args.plan,
         ..drafted(args.draft)
     };
-    let view = client.start_rollout(&request).await?;
+    let view = match client.start_rollout(&request).await {
+        Err(refusal) if refusal.code == Code::NoChange => {
+            nothing_new(&client, shell, request.environment, args.watch).await?;
+            return Err(refusal);
+        }
+        answer => answer?,
+    };
     if args.watch {
         return follow(&client, &mut shell.console, view, Manner::Everything, None).await;
     }
@@ -119,6 +127,28 @@ async fn start(args: StartArgs, shell: &mut Shell<'_>) -> Result<u8, Refusal> {
         },
     )?;
     Ok(DONE)
+}
+
+/// Nothing to do is no failure: a program gets an object all the same, that of the newest rollout.
+async fn nothing_new(
+    client: &OperatorClient,
+    shell: &mut Shell<'_>,
+    environment: EnvironmentName,
+    is_line: bool,
+) -> Result<(), Refusal> {
+    if shell.console.output != Output::Json {
+        return Ok(());
+    }
+    let newest = match client.get_rollout(&now(RolloutRef::NewestOf(environment))).await {
+        Ok(view) => render::json::rollout(&view),
+        Err(refusal) if refusal.code == Code::RolloutUnknown => json!({ "id": null }),
+        Err(refusal) => return Err(refusal),
+    };
+    if is_line {
+        shell.console.event(|| newest, |_| String::new())
+    } else {
+        shell.console.answer(|| newest, |_| String::new())
+    }
 }
 
 fn status(console: &mut Console<'_>, view: &RolloutView) -> Result<(), Refusal> {

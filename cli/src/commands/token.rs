@@ -8,7 +8,8 @@ use houston_common::id::quoted;
 use serde_json::json;
 
 use super::{DONE, Shell};
-use crate::args::TokenVerb;
+use crate::args::{Output, TokenVerb};
+use crate::console::plain;
 use crate::render;
 
 pub async fn perform(verb: TokenVerb, shell: &mut Shell<'_>) -> Result<u8, Refusal> {
@@ -25,8 +26,11 @@ pub async fn perform(verb: TokenVerb, shell: &mut Shell<'_>) -> Result<u8, Refus
             let created = shell.connect().await?.create_token(&request).await?;
             shell.console.answer(
                 || json!({ "secret": created.secret, "token": render::json::token(&created.token) }),
-                |paint| render::fleet::created_token(&created, paint),
+                |_| format!("{}\n", plain(&created.secret)),
             )?;
+            if shell.console.output == Output::Text {
+                shell.console.note(&render::fleet::created_token(&created.token));
+            }
         }
         TokenVerb::List => {
             let tokens = shell.connect().await?.list_tokens().await?;

@@ -1,9 +1,9 @@
-//! The demo's processes: a coordinator and the agents, as children that end with this process. Each
-//! is given a pipe as its standard input and ends when it closes, so that nothing stays behind even
-//! if this process is killed.
+//! The demo's fleet: a coordinator and the agents, with all that they keep in one temporary directory.
 
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
@@ -11,22 +11,20 @@ use std::time::{Duration, Instant};
 use houston_common::error::{Code, Refusal};
 use houston_common::id::quoted;
 use houston_common::policy::Share;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::sync::watch;
 
 use super::prober::Target;
+use super::process::{Programs, Watched, ended_well, failed, run, start};
 use super::releases::{self, Edition};
 
 /// Enrolled hosts check in at once; a machine that is busy building something may take longer.
 const READY_TIME_MAX: Duration = Duration::from_secs(60);
-/// One command of the CLI.
-const COMMAND_TIME_MAX: Duration = Duration::from_secs(60);
-/// Agents stop their services first: TERM, the service's grace of 2 s, KILL.
-const END_TIME_MAX: Duration = Duration::from_secs(15);
+/// A service of this machine answers at once or not at all.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Fleet {
@@ -36,8 +34,10 @@ pub(super) struct Fleet {
     hosts: Vec<DemoHost>,
     /// On which the service listens, at each host's own address.
     port: u16,
-    coordinator: Option<Child>,
-    agents: Vec<Child>,
+    coordinator: Option<Watched>,
+    /// How the coordinator has ended, once it has.
+    coordinator_ended: watch::Sender<Option<String>>,
+    agents: Vec<Watched>,
     agents_address: String,
     enrollment_address: String,
     context_file: PathBuf,
@@ -48,48 +48,6 @@ struct DemoHost {
     name: String,
     zone: String,
     address: IpAddr,
-}
-
-#[derive(Debug)]
-struct Programs {
-    houston: PathBuf,
-    agent: PathBuf,
-    coordinator: PathBuf,
-}
-
-impl Programs {
-    /// Beside this program, as cargo and packages lay them.
-    fn find() -> Result<Self, Refusal> {
-        let houston = std::env::current_exe().map_err(|error| failed("finding this program", &error))?;
-        let beside = |name: &str| {
-            let path = houston.with_file_name(name);
-            let what = format!("there is no {name} beside {}", houston.display());
-            let next = "build all programs: cargo build --workspace --profile trial";
-            if path.is_file() { Ok(path) } else { Err(Refusal::new(Code::Demo, what, next)) }
-        };
-        Ok(Self {
-            agent: beside("houston-agent")?,
-            coordinator: beside("houston-coordinator")?,
-            houston: houston.clone(),
-        })
-    }
-}
-
-fn failed(doing: &str, error: &dyn std::error::Error) -> Refusal {
-    Refusal::new(Code::Demo, format!("{doing}: {}", houston_common::error::chain(error)), "")
-}
-
-/// Until somebody asks the process to end. Returns what it was.
-pub(super) async fn interrupted() -> &'static str {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => "interrupted",
-        _ = terminate.recv() => "asked to end",
-    }
 }
 
 impl Fleet {
@@ -116,6 +74,7 @@ impl Fleet {
             hosts,
             port,
             coordinator: None,
+            coordinator_ended: watch::Sender::new(None),
             agents: Vec::new(),
             agents_address: String::new(),
             enrollment_address: String::new(),
@@ -133,6 +92,11 @@ impl Fleet {
 
     pub(super) fn context_file(&self) -> &Path {
         &self.context_file
+    }
+
+    /// Where `houston` is.
+    pub(super) fn programs(&self) -> &Path {
+        self.programs.houston.parent().unwrap_or_else(|| Path::new("/"))
     }
 
     pub(super) fn first_host(&self) -> &str {
@@ -157,13 +121,15 @@ impl Fleet {
         let mut command = Command::new(&self.programs.coordinator);
         command.arg("run").arg("--directory").arg(&directory).arg("--trial");
         command.stdout(Stdio::piped());
-        let mut child = self.start(command, "coordinator.log")?;
-        let ready = match child.stdout.take() {
+        let mut child = start(command, &self.place().join("coordinator.log"))?;
+        let stdout = child.stdout.take();
+        self.coordinator = Some(Watched::new(child, self.coordinator_ended.clone()));
+        let ready = match stdout {
             Some(stdout) => BufReader::new(stdout).lines().next_line().await.ok().flatten(),
             None => None,
         };
-        self.coordinator = Some(child);
-        let ready = ready.ok_or_else(|| self.silent_coordinator())?;
+        let ready = ready
+            .ok_or_else(|| without_coordinator(&self.place().join("coordinator.log"), "did not start"))?;
         for word in ready.split_whitespace() {
             match word.split_once('=') {
                 Some(("agents", address)) => self.agents_address = address.to_owned(),
@@ -177,22 +143,16 @@ impl Fleet {
         Ok(())
     }
 
-    fn silent_coordinator(&self) -> Refusal {
-        let log = fs::read_to_string(self.place().join("coordinator.log")).unwrap_or_default();
-        let last = log.lines().last().unwrap_or("it said nothing");
-        Refusal::new(Code::Demo, format!("the coordinator did not start: {}", quoted(last)), "")
-    }
-
-    /// A child with a log file, in a process group of its own: Ctrl-C reaches this process alone.
-    fn start(&self, mut command: Command, log: &str) -> Result<Child, Refusal> {
-        let log =
-            fs::File::create(self.place().join(log)).map_err(|error| failed("making a log file", &error))?;
-        command
-            .stdin(Stdio::piped())
-            .stderr(log)
-            .process_group(0)
-            .spawn()
-            .map_err(|error| failed("starting a program", &error))
+    /// Until the coordinator has ended, though nobody here has asked it to.
+    pub(super) fn coordinator_ended(&self) -> impl Future<Output = Refusal> + use<> {
+        let mut ended = self.coordinator_ended.subscribe();
+        let log = self.place().join("coordinator.log");
+        async move {
+            match ended.wait_for(Option::is_some).await.map(|how| how.clone().unwrap_or_default()) {
+                Ok(how) => without_coordinator(&log, &format!("has ended ({how})")),
+                Err(_) => std::future::pending().await,
+            }
+        }
     }
 
     pub(super) async fn start_agents(&mut self) -> Result<(), Refusal> {
@@ -211,20 +171,38 @@ impl Fleet {
         self.wait_for_hosts().await
     }
 
-    async fn start_agent(&self, host: &DemoHost, token: &str) -> Result<Child, Refusal> {
-        let hosts = self.place().join("hosts");
+    fn hosts_directory(&self) -> PathBuf {
+        self.place().join("hosts")
+    }
+
+    async fn start_agent(&self, host: &DemoHost, token: &str) -> Result<Watched, Refusal> {
+        let hosts = self.hosts_directory();
         fs::create_dir_all(&hosts).map_err(|error| failed("making a directory", &error))?;
         let directory = hosts.join(&host.name);
         let mut enroll = Command::new(&self.programs.agent);
         enroll.arg("enroll").arg("--directory").arg(&directory).args(["--name", &host.name]);
         enroll.args(["--coordinator", &self.enrollment_address]).env("HOUSTON_JOIN_TOKEN", token);
         ended_well("houston-agent enroll", run(enroll).await?)?;
-        let config = hosts.join(format!("{}.toml", host.name));
-        fs::write(&config, format!("address = \"{}\"\n", host.address))
+        fs::write(hosts.join(format!("{}.toml", host.name)), format!("address = \"{}\"\n", host.address))
             .map_err(|error| failed("writing an agent's configuration", &error))?;
+        let agent = start(self.agent(host), &hosts.join(format!("{}.log", host.name)))?;
+        Ok(Watched::new(agent, watch::Sender::new(None)))
+    }
+
+    /// An agent that ends with its standard input, and its services with it.
+    fn agent(&self, host: &DemoHost) -> Command {
+        let hosts = self.hosts_directory();
+        let (directory, config) = (hosts.join(&host.name), hosts.join(format!("{}.toml", host.name)));
         let mut agent = Command::new(&self.programs.agent);
-        agent.arg("run").arg("--directory").arg(&directory).arg("--config").arg(&config).arg("--trial");
-        self.start(agent, &format!("hosts/{}.log", host.name))
+        agent.arg("run").arg("--directory").arg(directory).arg("--config").arg(config).arg("--trial");
+        agent
+    }
+
+    /// The services that are recorded on a host as started and not ended.
+    fn services(&self, host: &DemoHost) -> Vec<String> {
+        let records = fs::read_dir(self.hosts_directory().join(&host.name).join("services"));
+        let names = records.into_iter().flatten().flatten().map(|record| record.file_name());
+        names.filter_map(|name| name.into_string().ok()).filter(|name| !name.starts_with('.')).collect()
     }
 
     async fn wait_for_hosts(&self) -> Result<(), Refusal> {
@@ -315,49 +293,94 @@ later_zones = "1s"
         Ok(status.code().unwrap_or(-1))
     }
 
-    /// Ends every process that was started, agents first; they stop their services. The directory
-    /// goes with this value.
-    pub(super) async fn end(mut self) {
-        for agent in &mut self.agents {
-            drop(agent.stdin.take());
+    /// Ends every process that was started, agents first; they stop their services. Returns what could
+    /// not be ended; without any, the directory goes too.
+    pub(super) async fn end(mut self) -> Vec<String> {
+        let agents = std::mem::take(&mut self.agents).into_iter().map(|agent| tokio::spawn(agent.end()));
+        for agent in agents.collect::<Vec<_>>() {
+            let _ = agent.await;
         }
-        for agent in &mut self.agents {
-            end(agent).await;
+        for host in &self.hosts {
+            // An agent that was killed has left them. The next one finds them, and ends them as it ends.
+            if !self.services(host).is_empty() {
+                let _ = run(self.agent(host)).await;
+            }
         }
-        if let Some(mut coordinator) = self.coordinator.take() {
-            drop(coordinator.stdin.take());
-            end(&mut coordinator).await;
+        if let Some(coordinator) = self.coordinator.take() {
+            coordinator.end().await;
         }
+        let mut left = self.left().await;
+        if left.is_empty() {
+            let place = self.place.path().to_owned();
+            let removed = make_writable(&place).and_then(|()| self.place.close());
+            left.extend(removed.err().map(|error| format!("{}: {error}", place.display())));
+        } else {
+            self.place.disable_cleanup(true);
+        }
+        left
+    }
+
+    /// What still runs, by the hosts' records and by who answers at their addresses.
+    async fn left(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for (host, target) in self.hosts.iter().zip(self.targets()) {
+            let records = self.hosts_directory().join(&host.name).join("services");
+            let recorded = self.services(host).into_iter();
+            left.extend(
+                recorded.map(|name| format!("a service of {}: {}", host.name, records.join(name).display())),
+            );
+            let connect = TcpStream::connect(target.address);
+            if let Ok(Ok(_)) = tokio::time::timeout(ANSWER_TIME_MAX, connect).await {
+                left.push(format!("somebody answers for {} at {}", host.name, target.address));
+            }
+        }
+        left
     }
 }
 
-async fn end(child: &mut Child) {
-    if tokio::time::timeout(END_TIME_MAX, child.wait()).await.is_err()
-        && let Some(pid) = child.id()
-    {
-        let _ = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
-        let _ = child.wait().await;
+/// Trees are read-only, their directories too: without this only root could remove them.
+fn make_writable(directory: &Path) -> io::Result<()> {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            make_writable(&entry.path())?;
+        }
     }
+    Ok(())
 }
 
-async fn run(mut command: Command) -> Result<Output, Refusal> {
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    tokio::time::timeout(COMMAND_TIME_MAX, command.output())
-        .await
-        .map_err(|_| Refusal::new(Code::Timeout, "a command did not come to an end", ""))?
-        .map_err(|error| failed("starting a program", &error))
-}
-
-fn ended_well(what: &str, output: Output) -> Result<Output, Refusal> {
-    if output.status.success() {
-        return Ok(output);
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().last().unwrap_or("it said nothing");
-    Err(Refusal::new(Code::Demo, format!("`{}` failed: {}", quoted(what), quoted(said)), ""))
+fn without_coordinator(log: &Path, what: &str) -> Refusal {
+    let log = fs::read_to_string(log).unwrap_or_default();
+    let last = log.lines().last().unwrap_or("it said nothing");
+    Refusal::new(Code::Demo, format!("the coordinator {what}; the end of its log: {}", quoted(last)), "")
 }
 
 /// A port that is free on all of this machine's addresses.
-fn free_port() -> std::io::Result<u16> {
+fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_only_tree_can_be_removed_by_whoever_made_it() {
+        let place = tempfile::tempdir().expect("directory");
+        let tree = place.path().join("trees/web");
+        fs::create_dir_all(tree.join("bin")).expect("made");
+        let outside = tempfile::tempdir().expect("directory");
+        std::os::unix::fs::symlink(outside.path(), tree.join("bin/link")).expect("made");
+        let directories = [tree.join("bin"), tree];
+        let mode = |path: &PathBuf| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        for path in &directories {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o555)).expect("changed");
+        }
+        fs::set_permissions(outside.path(), fs::Permissions::from_mode(0o555)).expect("changed");
+        make_writable(place.path()).expect("writable");
+        assert_eq!(directories.each_ref().map(mode), [0o700, 0o700]);
+        assert_eq!(mode(&outside.path().to_owned()), 0o555, "no link is followed");
+        place.close().expect("removed");
+    }
 }

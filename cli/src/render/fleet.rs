@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use houston_common::clock::Rough;
-use houston_common::command::{CreatedToken, WhoAmI};
+use houston_common::command::WhoAmI;
 use houston_common::id::EnvironmentName;
+use houston_common::report::Phase;
 use houston_common::view::{
     HostEnvironmentView, HostView, OperatorView, Presence, ReleaseView, RoleBinding, TokenView,
 };
@@ -53,18 +54,14 @@ pub fn who_am_i(who: &WhoAmI, paint: Paint) -> String {
     text
 }
 
-pub fn created_token(created: &CreatedToken, paint: Paint) -> String {
-    let token = &created.token;
+/// What a token is good for. Never the secret, which is the whole answer: it may go into a file.
+pub fn created_token(token: &TokenView) -> String {
     format!(
-        "{}\n{}\n",
-        plain(&created.secret),
-        paint.dim(&format!(
-            "for {} in zone {}, labels {}, within {}; it is not shown again",
-            prose::counted(token.uses_left, "host"),
-            token.zone,
-            labels(&token.labels),
-            Rough(token.expires_in)
-        ))
+        "for {} in zone {}, labels {}, within {}; it is not shown again",
+        prose::counted(token.uses_left, "host"),
+        token.zone,
+        labels(&token.labels),
+        Rough(token.expires_in)
     )
 }
 
@@ -118,14 +115,24 @@ pub fn hosts(hosts: &[HostView], environment: Option<&EnvironmentName>, paint: P
     table.to_text("no hosts", paint)
 }
 
-/// `ENVIRONMENT:RELEASE`, and what is not well.
+/// `ENVIRONMENT:RELEASE`, with the phase while something is under way and where it ended badly. A host that
+/// has come back to what it ran is well, whatever failed before: `host show` has the failure.
 fn runs_in(view: &HostEnvironmentView, paint: Paint) -> String {
     let running = view.running.as_ref().map_or("-", |release| release.name.as_str());
     let text = format!("{}:{running}", view.environment);
-    match (&view.failure, view.detached) {
-        (Some(_), _) => paint.bad(&format!("{text}({})", view.phase.as_str())),
-        (None, true) => paint.dim(&format!("{text}(detached)")),
-        (None, false) => text,
+    let in_phase = || format!("{text}({})", view.phase.as_str());
+    match view.phase {
+        Phase::Failed | Phase::Reverting => paint.bad(&in_phase()),
+        Phase::Fetching
+        | Phase::LayingOut
+        | Phase::Stopping
+        | Phase::Switching
+        | Phase::Starting
+        | Phase::Proving => in_phase(),
+        Phase::Idle | Phase::Ready | Phase::Settled | Phase::Reverted if view.detached => {
+            paint.dim(&format!("{text}(detached)"))
+        }
+        Phase::Idle | Phase::Ready | Phase::Settled | Phase::Reverted => text,
     }
 }
 

@@ -18,7 +18,7 @@ mod changes;
 mod picture;
 
 pub use changes::{Change, changes, failed_since};
-pub use picture::{Frame, picture};
+pub use picture::{Frame, picture, wrap};
 
 /// One character for a state, so that a look is enough.
 pub const fn glyph(state: RolloutState) -> &'static str {

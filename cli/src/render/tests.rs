@@ -4,11 +4,12 @@ use houston_common::clock::WallTime;
 use houston_common::command::{AppliedEnvironment, Difference};
 use houston_common::error::Exit;
 use houston_common::id::is_plain;
+use houston_common::report::Phase;
 use houston_common::rollout::{Exception, HostState, RolloutState, WaitingOn, Wave};
-use houston_common::view::WaveStatus;
+use houston_common::view::{HostEnvironmentView, WaveStatus};
 
 use super::rollout::{Frame, changes, ending, picture};
-use super::sample::{HOUR, STARTED, failed, host, host_view, rolling, zone};
+use super::sample::{HOUR, STARTED, failed, failure, host, host_view, rolling, zone};
 use super::*;
 
 const PLAIN: Paint = Paint(false);
@@ -191,6 +192,24 @@ fn hosts_as_a_table_and_one_in_full() {
         "HOST         ZONE  STATE  SEEN    RUNS         LABELS\n\
          web-2-aaaaa  a     seen   4s ago  prod:web-41  role=web\n"
     );
+    let runs = |phase, detached| {
+        let mut host = host_view();
+        host.environments[0] =
+            HostEnvironmentView { phase, detached, failure: Some(failure()), ..host.environments[0].clone() };
+        let table = fleet::hosts(&[host], None, PLAIN);
+        table.split("ago").last().and_then(|row| row.split_whitespace().next()).map(str::to_owned)
+    };
+    for (phase, detached, expected) in [
+        (Phase::Starting, false, "prod:web-41(starting)"),
+        (Phase::Reverting, true, "prod:web-41(reverting)"),
+        (Phase::Failed, false, "prod:web-41(failed)"),
+        // What it came back to is well.
+        (Phase::Reverted, false, "prod:web-41"),
+        (Phase::Idle, false, "prod:web-41"),
+        (Phase::Settled, true, "prod:web-41(detached)"),
+    ] {
+        assert_eq!(runs(phase, detached).as_deref(), Some(expected), "{phase:?}");
+    }
     let text = fleet::host(&host_view(), PLAIN);
     assert!(
         text.contains("machine      4 CPUs, 8.0 GiB memory, 55.0 GiB of 100.0 GiB disk free\n"),

@@ -77,9 +77,10 @@ fn ended_in(state: RolloutState, revision: u64) -> RolloutView {
     RolloutView { state, revision, updated: 6, notable: Vec::new(), waiting: Vec::new(), ..rolling() }
 }
 
-/// Lines without the time before each.
+/// Lines without what says when, before each.
 fn lines(text: &str) -> Vec<&str> {
-    text.lines().map(|line| line.split_once("UTC  ").map_or(line, |(_, rest)| rest)).collect()
+    let untimed = |line| str::split_once(line, "UTC  ").map_or(line, |(_, rest)| rest);
+    text.lines().map(|line| untimed(line).trim_start_matches("so far: ")).collect()
 }
 
 #[test]
@@ -101,8 +102,25 @@ fn a_pipe_gets_a_line_per_change_through_an_outage() {
     );
     assert_eq!(
         seen.err,
-        "E-UNREACHABLE: nobody listens; trying again, the rollout goes on\nthe coordinator is reached again\n"
+        "trying again, the rollout goes on; E-UNREACHABLE: nobody listens\nthe coordinator is reached again\n"
     );
+    // What was there before the watching has no time of its own, and what comes later has.
+    let (found, come) = seen.out.split_at(seen.out.find("6 of 6").expect("the news"));
+    assert_eq!(found.matches("so far: ").count(), 4, "{found}");
+    assert!(!come.contains("so far: "), "{come}");
+}
+
+#[test]
+fn a_terminal_without_the_coordinator_says_first_that_it_tries_and_how_old_the_picture_is() {
+    let refusal = Refusal::new(Code::Unreachable, "nobody listens at ".to_owned() + &"far ".repeat(20), "");
+    let answers = vec![Err(refusal), Ok(ended_in(RolloutState::Succeeded, 9))];
+    let seen = followed(answers, Output::Text, Manner::Everything, None, || Some((100, 30)));
+    let lost = seen.out.split("\u{1b}[J").find(|picture| picture.contains("Trying")).expect("a picture");
+    let words = lost[lost.find("Trying").expect("there")..].replace('\n', " ");
+    assert!(words.starts_with("Trying again; this is how it was "), "{words}");
+    assert!(words.contains("s ago, the rollout goes on. E-UNREACHABLE: nobody listens at far"), "{words}");
+    assert_eq!(words.matches("far ").count(), 20, "nothing of it is cut off: {words}");
+    assert!(lost.lines().all(|line| line.chars().count() < 100), "{lost}");
 }
 
 #[test]

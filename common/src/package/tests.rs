@@ -365,6 +365,7 @@ fn variables_cannot_take_over_a_process() {
         "PATH",
         "HOUSTON_HOST",
         "BASH_ENV",
+        "BASHOPTS",
         "IFS",
         "\"A=B\"",
         "\"\"",

@@ -135,6 +135,7 @@ fn reserved_and_broken_variables_are_refused() {
         ("LD_PRELOAD", "/tmp/x.so", Code::HookEnvironment),
         ("PATH", "/tmp", Code::HookEnvironment),
         ("HOUSTON_HOST", "other", Code::HookEnvironment),
+        ("GCONV_PATH", "/tmp", Code::HookEnvironment),
         ("OK", "a\0b", Code::HookEnvironment),
         ("OK", &"x".repeat(5000), Code::HookEnvironment),
     ] {

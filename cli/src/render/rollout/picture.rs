@@ -271,7 +271,7 @@ fn fold(mut branches: Vec<Branch>, room: Option<usize>, view: &RolloutView) -> V
     lines
 }
 
-fn wrap(text: &str, columns: usize) -> Vec<String> {
+pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
         match lines.last_mut() {

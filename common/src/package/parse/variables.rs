@@ -99,9 +99,9 @@ fn variable(source: &Source<'_>, key: &Spanned<String>) -> Result<SettingKey, Re
 
 /// Variables that the agent or systemd set themselves, and those that make the loader, the C library
 /// or a shell run code that the tree does not name.
-fn is_reserved(variable: &str) -> bool {
+pub fn is_reserved(variable: &str) -> bool {
     const PREFIXES: [&str; 5] = ["HOUSTON_", "LD_", "BASH_", "GLIBC_", "SYSTEMD_"];
-    const NAMES: [&str; 19] = [
+    const NAMES: [&str; 20] = [
         "PATH",
         "HOME",
         "USER",
@@ -112,6 +112,7 @@ fn is_reserved(variable: &str) -> bool {
         "ENV",
         "CDPATH",
         "SHELLOPTS",
+        "BASHOPTS",
         "PS4",
         "GCONV_PATH",
         "NOTIFY_SOCKET",
