@@ -6,7 +6,7 @@ use std::fmt::Display;
 
 use houston_common::clock::WallTime;
 use houston_common::identity::Utc;
-use houston_common::report::{Failure, HealthReport};
+use houston_common::report::{Failure, HealthReport, Phase};
 
 use crate::console::{Paint, plain};
 
@@ -66,21 +66,34 @@ pub fn health(health: &HealthReport, paint: Paint) -> String {
 /// A failure in one line, without its log.
 pub fn failure(failure: &Failure) -> String {
     let package = failure.package.as_ref().map_or_else(String::new, |package| format!(" of {package}"));
-    plain(&format!("{} while {}{package}: {}", failure.code, failure.phase.as_str(), failure.message))
-        .replace('\n', " ")
+    // That it failed is said already.
+    let phase = match failure.phase {
+        Phase::Failed => String::new(),
+        phase => format!(" while {}", phase.as_str()),
+    };
+    plain(&format!("{}{phase}{package}: {}", failure.code, failure.message)).replace('\n', " ")
 }
 
-/// The last lines of a failure's log, indented; empty if there is none.
+/// The last lines of a failure's log, indented, equal ones next to each other as one; empty if there is none.
 pub fn log_tail(failure: &Failure, lines_max: usize, paint: Paint) -> String {
     let log = plain(failure.log_tail.trim_end());
-    let lines: Vec<_> = log.lines().collect();
-    let skipped = lines.len().saturating_sub(lines_max);
+    let mut lines: Vec<(&str, usize)> = Vec::new();
+    for line in log.lines() {
+        match lines.last_mut() {
+            Some((last, times)) if *last == line => *times += 1,
+            _ => lines.push((line, 1)),
+        }
+    }
+    let shown = lines.split_off(lines.len().saturating_sub(lines_max));
+    let skipped: usize = lines.iter().map(|(_, times)| times).sum();
     let mut text = String::new();
     if skipped > 0 {
         text.push_str(&format!("    {}\n", paint.dim(&format!("({skipped} lines before)"))));
     }
-    for line in &lines[skipped..] {
-        text.push_str(&format!("    {} {line}\n", paint.dim("│")));
+    for (line, times) in shown {
+        let times =
+            if times > 1 { format!(" {}", paint.dim(&format!("({times} times)"))) } else { String::new() };
+        text.push_str(&format!("    {} {line}{times}\n", paint.dim("│")));
     }
     text
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::error::Code;
 use crate::id::{EnvironmentName, HostId, RolloutId, Zone};
 use crate::report::Phase;
 
@@ -155,6 +156,46 @@ pub enum Cause {
     Law { law: String },
 }
 
+/// Why a host in service does not count as available.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Away {
+    Lost,
+    /// Nothing has been heard of it since the coordinator started.
+    NotHeardYet,
+    /// It may disrupt itself now, here or in another environment.
+    Changing,
+    Drained,
+    Unhealthy,
+    /// It says that it is well, and may be in the middle of a change that has been closed.
+    Finishing,
+}
+
+impl Away {
+    pub const ALL: [Self; 6] =
+        [Self::Lost, Self::NotHeardYet, Self::Changing, Self::Drained, Self::Unhealthy, Self::Finishing];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::NotHeardYet => "not_heard_yet",
+            Self::Changing => "changing",
+            Self::Drained => "drained",
+            Self::Unhealthy => "unhealthy",
+            Self::Finishing => "finishing",
+        }
+    }
+}
+
+/// A granted host that should have checked in by now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quiet {
+    pub host: HostId,
+    /// How long ago it was last heard of. Absent: not since the coordinator started.
+    pub last_heard: Option<Duration>,
+    /// What it did then, if it said so.
+    pub phase: Option<Phase>,
+}
+
 /// A part of a rollout that ends in a bake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wave {
@@ -175,6 +216,8 @@ pub enum WaitingOn {
     Batch {
         open: Vec<HostId>,
         more: u32,
+        /// Those of them that are not heard of, as far as they are named.
+        quiet: Vec<Quiet>,
         deadline_in: Duration,
     },
     /// One more host would break a floor. `zone` absent: the fleet's floor.
@@ -182,7 +225,7 @@ pub enum WaitingOn {
         zone: Option<Zone>,
         available: u32,
         floor: u32,
-        unavailable: Vec<HostId>,
+        unavailable: Vec<(HostId, Away)>,
     },
     /// The wave must stand for some time more.
     Bake {
@@ -207,6 +250,18 @@ pub enum WaitingOn {
     },
     /// The store has gone back in time; nothing is granted until `adopt`.
     Regressed,
+    /// These hosts have still to get the baked release, by themselves.
+    CatchUp {
+        hosts: Vec<HostId>,
+        more: u32,
+        /// How many of all of them are not heard of.
+        away: u32,
+    },
+    /// These hosts are in service on another release than the baked one, and nothing will change that.
+    OffBaked {
+        hosts: Vec<HostId>,
+        more: u32,
+    },
 
     // Of one host.
     /// It runs what it should.
@@ -225,11 +280,14 @@ pub enum WaitingOn {
     },
     /// It was granted; silence until then counts as failure.
     Granted {
+        quiet: Option<Quiet>,
         deadline_in: Duration,
     },
-    /// It has not been heard of for this long.
+    /// It is lost: it has not been heard of for this long.
     Silent {
         for_about: Duration,
+        /// Not once since the coordinator started, which is as long ago.
+        since_start: bool,
     },
     /// Nothing has been heard of it since the coordinator started.
     NotHeardYet,
@@ -242,6 +300,8 @@ pub enum WaitingOn {
     Excepted {
         exception: Exception,
         rollout: RolloutId,
+        /// What it failed with, if that is why.
+        code: Option<Code>,
     },
     /// It joined while a rollout was on, and gets the baked release first.
     JoinedLater {
@@ -251,6 +311,13 @@ pub enum WaitingOn {
     WentBack {
         rollout: RolloutId,
     },
+    /// It failed in the rollout and did not come back: it may run either release, or nothing.
+    Failed {
+        rollout: RolloutId,
+        code: Option<Code>,
+    },
+    /// It is out of service for as long as an operator says so. It changes in its turn all the same.
+    Drained,
 }
 
 impl WaitingOn {
@@ -266,6 +333,8 @@ impl WaitingOn {
             Self::Paused { .. } => "paused",
             Self::Halted { .. } => "halted",
             Self::Regressed => "regressed",
+            Self::CatchUp { .. } => "catch_up",
+            Self::OffBaked { .. } => "off_baked",
             Self::UpToDate => "up_to_date",
             Self::NothingToRun => "nothing_to_run",
             Self::Turn { .. } => "turn",
@@ -278,6 +347,8 @@ impl WaitingOn {
             Self::Excepted { .. } => "excepted",
             Self::JoinedLater { .. } => "joined_later",
             Self::WentBack { .. } => "went_back",
+            Self::Failed { .. } => "failed",
+            Self::Drained => "drained",
         }
     }
 }

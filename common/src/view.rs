@@ -37,7 +37,8 @@ pub struct EnvironmentView {
     pub bad: Vec<ReleaseView>,
 }
 
-/// Counts of an environment's hosts in one zone. A host is in service when it has settled once.
+/// Counts of an environment's hosts in one zone. A host is in service when it has settled once. Of a rollout
+/// that is over, `hosts` and `updated` are what it came to; the rest is today's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ZoneView {
     pub zone: Zone,
@@ -51,6 +52,8 @@ pub struct ZoneView {
     pub updated: u32,
     /// Granted now.
     pub moving: u32,
+    /// In service, and not on the baked release.
+    pub off_baked: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub struct RolloutView {
     pub environment: EnvironmentName,
     pub state: RolloutState,
     pub cause: Option<Cause>,
+    /// Why it was stopped first, if that was for another cause.
+    pub first_cause: Option<Cause>,
     pub from: ReleaseView,
     pub to: ReleaseView,
     pub started_by: OperatorName,
@@ -74,10 +79,12 @@ pub struct RolloutView {
     pub hosts: u32,
     pub updated: u32,
     pub failures: u32,
-    /// The fleet's floor in hosts.
+    /// The fleet's floor in hosts, today.
     pub floor: u32,
+    /// Today.
     pub available: u32,
-    /// Hosts that are not simply waiting or settled and well; at most 200 of them.
+    /// Hosts that are not simply waiting or settled and well; at most 200 of them. Once it is over, the few
+    /// whose names were kept.
     pub notable: Vec<HostInRollout>,
     pub exceptions: Vec<(HostId, Exception)>,
 }
@@ -87,6 +94,10 @@ pub enum WaveStatus {
     Done,
     Current,
     ToCome,
+    /// The change went wrong in it, and went no further.
+    Failed,
+    /// Somebody stopped the change in it.
+    Stopped,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use houston_common::id::{EnvironmentName, HostId, LabelKey, LabelValue, RolloutId, Zone};
 use houston_common::policy::Policy;
 use houston_common::release::Release;
-use houston_common::report::{EnvironmentReport, HealthReport};
+use houston_common::report::{EnvironmentReport, HealthReport, Phase};
+use houston_common::rollout::Away;
 
 use crate::fleet::{Entry, Fleet};
 use crate::rollout::Rollout;
@@ -68,6 +69,11 @@ impl Live {
         self.counted.available
     }
 
+    /// Why it does not count as available, if it is in service.
+    pub fn away(&self) -> Option<Away> {
+        self.counted.away
+    }
+
     /// Whether moving it may take it away from the service. A host that says it is healthy, and may be
     /// in the middle of an ended grant, counts as away for the floors, and is moved only if they hold.
     pub fn may_serve(&self) -> bool {
@@ -77,6 +83,13 @@ impl Live {
     /// By its own measurement.
     pub fn runs(&self, release: &Release) -> bool {
         self.report.as_ref().is_some_and(|report| report.running == Some(release.digest()))
+    }
+
+    /// How far it is with its open grant, if it has spoken of that.
+    pub fn phase_of_grant(&self) -> Option<Phase> {
+        let grant = self.member.grant?;
+        let report = self.report.as_ref()?;
+        report.stamp.filter(|stamp| stamp.generation == grant.generation).map(|_| report.phase)
     }
 
     /// In service, and known to be unwell: moving it costs nothing, and says little about the release.

@@ -54,6 +54,8 @@ pub struct Contact {
 pub struct Entry {
     pub host: Host,
     pub contact: Contact,
+    /// When it was loaded or enrolled.
+    pub known_since: FleetTime,
     /// Environment in which the host has an open grant. At most one over all its environments.
     pub granted_in: Option<EnvironmentName>,
     /// Environments that it is, or was, a member of.
@@ -67,6 +69,11 @@ impl Entry {
             (false, None) => Presence::Unknown,
             (false, Some(_)) => Presence::Seen,
         }
+    }
+
+    /// Since it was last heard of; since the coordinator has known it, if that was never.
+    pub fn silence(&self, now: FleetTime) -> Duration {
+        now.since(self.contact.last_seen.unwrap_or(self.known_since))
     }
 
     /// Whether it answers: only such a host can be told anything.
@@ -143,8 +150,13 @@ impl Fleet {
             entry.host = host;
         } else {
             self.heard.push_back((now, host.id.clone()));
-            let entry =
-                Entry { host, contact: Contact::default(), granted_in: None, environments: BTreeSet::new() };
+            let entry = Entry {
+                host,
+                contact: Contact::default(),
+                known_since: now,
+                granted_in: None,
+                environments: BTreeSet::new(),
+            };
             self.hosts.insert(entry.host.id.clone(), entry);
         }
     }

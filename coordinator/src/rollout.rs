@@ -2,6 +2,7 @@
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 pub mod check;
+pub mod ending;
 pub mod explain;
 pub mod fold;
 pub mod outcome;
@@ -16,6 +17,9 @@ use houston_common::id::{EnvironmentName, HostId, OperatorName, RolloutId, Zone}
 use houston_common::policy::Policy;
 use houston_common::release::Release;
 use houston_common::rollout::{Cause, RolloutState, Wave};
+
+use crate::environment::Environment;
+use ending::Ending;
 
 /// One paced change of one environment to one release.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +47,12 @@ pub struct Rollout {
     pub stage: Stage,
     pub paused: Option<Pause>,
     pub cause: Option<Cause>,
+    /// Why it was stopped first, if that was for another cause.
+    pub first_cause: Option<Cause>,
+    /// The last wave that was begun. 0 is the one box.
+    pub reached: u32,
+    /// Once it is over.
+    pub ending: Option<Ending>,
     /// Hosts that failed, over the whole rollout. Never lowered.
     pub failures: u32,
     /// A host that failed while a first batch was the newest, where the budget is zero; in a rollback,
@@ -118,6 +128,21 @@ impl Rolling {
 pub const INHERITS_MAX: usize = 16;
 
 impl Rollout {
+    /// It is halted or taken back. What went wrong first stays known beside what an operator says later.
+    pub fn because(&mut self, cause: Cause) {
+        if let Some(before) = self.cause.replace(cause) {
+            self.first_cause.get_or_insert(before);
+        }
+    }
+
+    /// Ends it, with what it has come to. `environment` is the one in which it is still active.
+    pub fn end(&mut self, stage: Stage, wall: WallTime, environment: &Environment) {
+        self.ending = Some(Ending::of(self, environment));
+        self.stage = stage;
+        self.ended_at = Some(wall);
+        self.paused = None;
+    }
+
     pub fn is_over(&self) -> bool {
         match self.stage {
             Stage::Succeeded | Stage::RolledBack | Stage::Superseded { .. } | Stage::Aborted => true,

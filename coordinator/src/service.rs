@@ -22,7 +22,7 @@ use houston_common::id::{EnvironmentName, OperatorName, RolloutId, quoted};
 
 use crate::engine::core::{Decided, Note};
 use crate::environment::Environment;
-use crate::rollout::Rollout;
+use crate::rollout::{Rollout, Stage};
 use crate::state::{Edit, State};
 
 /// The operator who asks.
@@ -95,6 +95,12 @@ fn conflict(active: &Rollout) -> Refusal {
     let reason =
         if active.reason.is_empty() { String::new() } else { format!(" ({})", quoted(&active.reason)) };
     let started = houston_common::identity::Utc(active.started_at);
+    // A halted one waits for a person: who waits for it waits for nothing.
+    let way = if active.stage == Stage::Halted {
+        "take it back with `houston rollout rollback"
+    } else {
+        "wait for it with `houston rollout wait"
+    };
     Refusal::new(
         Code::Conflict,
         format!(
@@ -105,7 +111,7 @@ fn conflict(active: &Rollout) -> Refusal {
             active.state().as_str()
         ),
         format!(
-            "wait for it with `houston rollout wait {0}`, end it with `houston rollout abort {0}`, or start yours with --supersede",
+            "{way} {0}`, end it with `houston rollout abort {0}`, or start yours with --supersede",
             active.environment
         ),
     )

@@ -14,7 +14,6 @@ use serde_json::json;
 use super::{DONE, Shell, wall_now};
 use crate::args::{ChangeArgs, DraftArgs, Output, RolloutVerb, StartArgs};
 use crate::console::Console;
-use crate::prose;
 use crate::render::{self, rollout::Frame};
 use crate::watch::{self, Manner};
 
@@ -36,10 +35,10 @@ pub async fn perform(verb: RolloutVerb, shell: &mut Shell<'_>) -> Result<u8, Ref
             let view = client.get_rollout(&now(chosen.rollout)).await?;
             return follow(&client, &mut shell.console, view, Manner::States, timeout).await;
         }
-        RolloutVerb::Pause(args) => control(shell, args, RolloutAction::Pause).await?,
-        RolloutVerb::Resume(args) => control(shell, args, RolloutAction::Resume).await?,
-        RolloutVerb::Abort(args) => control(shell, args, RolloutAction::Abort).await?,
-        RolloutVerb::Rollback(args) => control(shell, args, RolloutAction::Rollback).await?,
+        RolloutVerb::Pause(args) => return control(shell, args, RolloutAction::Pause).await,
+        RolloutVerb::Resume(args) => return control(shell, args, RolloutAction::Resume).await,
+        RolloutVerb::Abort(args) => return control(shell, args, RolloutAction::Abort).await,
+        RolloutVerb::Rollback(args) => return control(shell, args, RolloutAction::Rollback).await,
         RolloutVerb::List { environment, limit } => {
             let rollouts = shell.connect().await?.list_rollouts(&ListRollouts { environment, limit }).await?;
             shell.console.answer(
@@ -164,19 +163,10 @@ fn status(console: &mut Console<'_>, view: &RolloutView) -> Result<(), Refusal> 
     )
 }
 
-async fn control(shell: &mut Shell<'_>, args: ChangeArgs, action: RolloutAction) -> Result<(), Refusal> {
+async fn control(shell: &mut Shell<'_>, args: ChangeArgs, action: RolloutAction) -> Result<u8, Refusal> {
     let request = ControlRollout { rollout: args.chosen.rollout, action, reason: args.reason.reason };
     let view = shell.connect().await?.control_rollout(&request).await?;
-    shell.console.answer(
-        || render::json::rollout(&view),
-        |_| {
-            let (id, environment) = (view.id, &view.environment);
-            format!(
-                "rollout {id} of {environment} ({} → {}) {}\n",
-                view.from.name,
-                view.to.name,
-                prose::state_sentence(view.state)
-            )
-        },
-    )
+    let (text, exit) = render::rollout::controlled(&view);
+    shell.console.answer(|| render::json::rollout(&view), |_| text)?;
+    Ok(exit as u8)
 }

@@ -221,6 +221,7 @@ pub fn zone(zone: &ZoneView) -> Value {
         "floor": zone.floor,
         "updated": zone.updated,
         "moving": zone.moving,
+        "off_baked": zone.off_baked,
     })
 }
 

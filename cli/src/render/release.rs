@@ -88,7 +88,7 @@ pub fn environments(environments: &[EnvironmentView], paint: Paint) -> String {
             view.name.to_string(),
             sum(&view.zones, |zone| zone.hosts).to_string(),
             sum(&view.zones, |zone| zone.available).to_string(),
-            view.baked.name.to_string(),
+            format!("{}{}", view.baked.name, others(view, paint)),
             view.active.map_or_else(|| "-".into(), |rollout| format!("rollout {rollout}")),
             selector(view),
         ]);
@@ -100,16 +100,25 @@ pub fn sum(zones: &[ZoneView], count: impl Fn(&ZoneView) -> u32) -> u64 {
     zones.iter().map(|zone| u64::from(count(zone))).sum()
 }
 
+/// Hosts that are not on the baked release, if there are any.
+fn others(view: &EnvironmentView, paint: Paint) -> String {
+    match sum(&view.zones, |zone| zone.off_baked) {
+        0 => String::new(),
+        others => paint.warn(&format!(" ({} on another)", prose::counted(others as u32, "host"))),
+    }
+}
+
 fn selector(view: &EnvironmentView) -> String {
     if view.selector.is_empty() { "(every host)".into() } else { labels(&view.selector) }
 }
 
 pub fn environment(view: &EnvironmentView, paint: Paint) -> String {
     let mut text = format!(
-        "{}\nselector  {}\nbaked     {}\nactive    {}\n",
+        "{}\nselector  {}\nbaked     {}{}\nactive    {}\n",
         paint.bold(view.name.as_str()),
         selector(view),
         release(&view.baked),
+        others(view, paint),
         view.active.map_or_else(|| "-".into(), |rollout| format!("rollout {rollout}")),
     );
     if !view.bad.is_empty() {
@@ -132,7 +141,7 @@ pub fn environment(view: &EnvironmentView, paint: Paint) -> String {
 }
 
 pub fn zones(zones: &[ZoneView], paint: Paint) -> String {
-    let mut table = Table::new(&["ZONE", "HOSTS", "IN SERVICE", "AVAILABLE", "FLOOR"]);
+    let mut table = Table::new(&["ZONE", "HOSTS", "IN SERVICE", "AVAILABLE", "FLOOR", "NOT ON BAKED"]);
     for zone in zones {
         table.row([
             zone.zone.to_string(),
@@ -144,6 +153,7 @@ pub fn zones(zones: &[ZoneView], paint: Paint) -> String {
                 zone.available.to_string()
             },
             zone.floor.map_or_else(|| "-".into(), |floor| floor.to_string()),
+            if zone.off_baked > 0 { paint.warn(&zone.off_baked.to_string()) } else { "-".into() },
         ]);
     }
     table.to_text("no hosts", paint)

@@ -68,7 +68,7 @@ pub fn list(rollouts: &[RolloutSummary], now: WallTime, paint: Paint) -> String 
         table.row([
             rollout.id.to_string(),
             rollout.environment.to_string(),
-            state(rollout.state, paint),
+            outcome(rollout, paint),
             format!("{} → {}", rollout.from.name, rollout.to.name),
             format!("{} of {}", rollout.updated, rollout.hosts),
             rollout.failures.to_string(),
@@ -79,6 +79,14 @@ pub fn list(rollouts: &[RolloutSummary], now: WallTime, paint: Paint) -> String 
         ]);
     }
     table.to_text("no rollouts", paint)
+}
+
+fn outcome(rollout: &RolloutSummary, paint: Paint) -> String {
+    let text = state(rollout.state, paint);
+    if rollout.state == RolloutState::Succeeded && rollout.exceptions > 0 {
+        return format!("{text} {}", paint.warn(&format!("({} left out)", rollout.exceptions)));
+    }
+    text
 }
 
 /// Hosts of a wave that a plan names.
@@ -135,8 +143,7 @@ pub fn is_at_rest(view: &RolloutView) -> bool {
 /// What a rollout that is at rest came to: a summary with the exit code, or the refusal to end with.
 pub fn ending(view: &RolloutView) -> Result<(String, Exit), Refusal> {
     let subject = format!("rollout {} of {}", view.id, view.environment);
-    let because =
-        view.cause.as_ref().map_or_else(String::new, |cause| format!(": {}", plain(&prose::cause(cause))));
+    let because = prose::causes(view).map_or_else(String::new, |causes| format!(": {}", plain(&causes)));
     let status = format!("see houston rollout status {}", view.id);
     match view.state {
         RolloutState::Succeeded if left_out(view) == 0 => {
@@ -149,9 +156,7 @@ pub fn ending(view: &RolloutView) -> Result<(String, Exit), Refusal> {
                 view.to.name,
                 prose::counted(left_out(view), "host")
             );
-            for (host, exception) in &view.exceptions {
-                let _ = writeln!(text, "  {host}: {}", prose::exception(*exception));
-            }
+            name_exceptions(view, &mut text);
             Ok((text, Exit::Partial))
         }
         RolloutState::RolledBack => {
@@ -182,8 +187,47 @@ pub fn ending(view: &RolloutView) -> Result<(String, Exit), Refusal> {
     }
 }
 
-/// Hosts that a success did not reach. One that has caught up since is not named any more, and was left
-/// out all the same.
+/// What steering a rollout has led to, at once: with who is left out of what is over, and what stays where
+/// it is.
+pub fn controlled(view: &RolloutView) -> (String, Exit) {
+    let RolloutView { id, environment, from, to, .. } = view;
+    let mut text = format!(
+        "rollout {id} of {environment} ({} → {}) {}",
+        from.name,
+        to.name,
+        prose::state_sentence(view.state)
+    );
+    let left_out = view.exceptions.len() as u32;
+    if matches!(view.state, RolloutState::RolledBack | RolloutState::Succeeded) && left_out > 0 {
+        let _ = writeln!(text, ", but not everywhere: {} left out", prose::counted(left_out, "host"));
+        name_exceptions(view, &mut text);
+        return (text, Exit::Partial);
+    }
+    text.push('\n');
+    // What takes back an earlier one has no waves: who is not back yet is on what it came from.
+    let (stay, on, other) = if view.waves.is_empty() {
+        (view.hosts - view.updated.min(view.hosts), from, to)
+    } else {
+        (view.updated, to, from)
+    };
+    if view.state == RolloutState::Aborted && stay > 0 {
+        let (hosts, stay, it) = match stay {
+            1 => ("1 host".to_owned(), "stays", "it"),
+            more => (prose::counted(more, "host"), "stay", "them"),
+        };
+        let start = format!("houston rollout start {environment} {} --force", other.name);
+        let _ = writeln!(text, "{hosts} {stay} on {}; `{start}` brings {it} back", on.name);
+    }
+    (text, Exit::Done)
+}
+
+fn name_exceptions(view: &RolloutView, text: &mut String) {
+    for (host, exception) in &view.exceptions {
+        let _ = writeln!(text, "  {host}: {}", prose::exception(*exception));
+    }
+}
+
+/// Hosts that a success did not reach; not all of them may be named.
 fn left_out(view: &RolloutView) -> u32 {
     view.hosts.saturating_sub(view.updated).max(view.exceptions.len() as u32)
 }

@@ -35,6 +35,7 @@ pub fn zone(name: &str, hosts: u32, updated: u32, moving: u32) -> ZoneView {
         floor: None,
         updated,
         moving,
+        off_baked: 0,
     }
 }
 
@@ -50,6 +51,7 @@ pub fn rolling() -> RolloutView {
         environment: "prod".parse().expect("name"),
         state: RolloutState::Rolling,
         cause: None,
+        first_cause: None,
         from: release("web-41"),
         to: release("web-42"),
         started_by: "alice".parse().expect("name"),
@@ -66,6 +68,7 @@ pub fn rolling() -> RolloutView {
         waiting: vec![WaitingOn::Batch {
             open: vec!["web-2-aaaaa".parse().expect("id")],
             more: 0,
+            quiet: Vec::new(),
             deadline_in: Duration::from_secs(540),
         }],
         hosts: 6,
@@ -112,6 +115,7 @@ pub fn failed() -> RolloutView {
     });
     view.notable =
         vec![HostInRollout { failure: Some(failure()), ..host("web-2-aaaaa", "a", HostState::Reverted) }];
+    view.waves[1].status = WaveStatus::Failed;
     view.zones[0].moving = 0;
     view.zones[0].available = 3;
     view.waiting.clear();

@@ -1,14 +1,14 @@
 use std::time::Duration;
 
 use houston_common::clock::WallTime;
-use houston_common::command::{AppliedEnvironment, Difference};
+use houston_common::command::{AppliedEnvironment, Difference, RolloutSummary};
 use houston_common::error::Exit;
 use houston_common::id::is_plain;
 use houston_common::report::Phase;
-use houston_common::rollout::{Exception, HostState, RolloutState, WaitingOn, Wave};
+use houston_common::rollout::{Cause, Exception, HostState, RolloutState, WaitingOn, Wave};
 use houston_common::view::{HostEnvironmentView, WaveStatus};
 
-use super::rollout::{Frame, changes, ending, picture};
+use super::rollout::{Frame, changes, controlled, ending, picture};
 use super::sample::{HOUR, STARTED, failed, failure, host, host_view, rolling, zone};
 use super::*;
 
@@ -121,6 +121,7 @@ fn what_is_the_case_is_told_first_and_then_what_changed() {
         told(Some(&rolling()), &failed()),
         [
             "web-2-aaaaa in zone a failed: E-HOOK-EXIT while starting of web: start ended with status 1\n    │ loading\n    │ \\u{1b}[31mcannot bind\\u{1b}[0m",
+            "zone a went wrong",
             "! rollout 17 of prod (web-41 → web-42) is rolling back, because web-2-aaaaa failed: 1 failure where 0 are allowed",
         ]
     );
@@ -139,7 +140,7 @@ fn progress_is_a_line_each() {
     }];
     now.exceptions = vec![("web-8-bbbbb".parse().expect("id"), Exception::Silent)];
     // The numbers of a wait that was told already are not told again.
-    now.waiting = vec![WaitingOn::Batch { open: Vec::new(), more: 9, deadline_in: HOUR }];
+    now.waiting = vec![WaitingOn::Batch { open: Vec::new(), more: 9, quiet: Vec::new(), deadline_in: HOUR }];
     assert_eq!(
         told(Some(&before), &now),
         [
@@ -165,7 +166,7 @@ fn the_end_has_an_exit_code() {
         text,
         "rollout 17 of prod succeeded on web-42, but not everywhere: 1 host left out\n  web-8-bbbbb: it was down before the change and still is\n"
     );
-    // It has caught up since, so nobody is named.
+    // Not everybody needs to be named.
     let caught_up = houston_common::view::RolloutView { exceptions: Vec::new(), updated: 5, ..view.clone() };
     let (text, exit) = ending(&caught_up).expect("partial");
     assert_eq!(exit, Exit::Partial);
@@ -259,6 +260,7 @@ fn json_keys_are_stable() {
         "environment",
         "exceptions",
         "failures",
+        "first_cause",
         "floor",
         "from",
         "hosts",
@@ -278,7 +280,7 @@ fn json_keys_are_stable() {
     assert_eq!(keys, expected);
     assert_eq!(
         value["waiting_on"][0].to_string(),
-        r#"{"deadline_in_ms":540000,"more":0,"open":["web-2-aaaaa"],"reason":"batch"}"#
+        r#"{"deadline_in_ms":540000,"more":0,"open":["web-2-aaaaa"],"quiet":[],"reason":"batch"}"#
     );
     assert_eq!(value["notable"][0]["state"], "activating");
     assert_eq!(value["notable"][0]["phase"], "starting");
@@ -303,4 +305,99 @@ fn sizes_for_people() {
         release::progress((1, 3), (512, 1024), Duration::from_secs(2)),
         " 50 %  512 B of 1.0 KiB, 1 of 3 files, 2s"
     );
+}
+
+#[test]
+fn a_rollout_that_is_over_shows_what_it_came_to_and_not_today() {
+    let mut view = failed();
+    view.state = RolloutState::Aborted;
+    view.ended_at = Some(WallTime(STARTED.0 + 60_000));
+    view.waves[1].status = WaveStatus::Stopped;
+    view.zones[1].available = 1;
+    view.first_cause = view.cause.clone();
+    view.cause = Some(Cause::Operator { name: "alice".into(), reason: "enough".into() });
+    let text = picture(&view, frame(None)).join("\n");
+    assert!(
+        text.contains(
+            "because web-2-aaaaa failed: 1 failure where 0 are allowed; then alice said so (enough)"
+        )
+    );
+    assert!(text.contains("✓ one box ─ ✓ bake 1h ─ ■ zone a ─ ○ bake 12h ─ ○ zone b"), "{text}");
+    assert!(text.contains("1 of 6 updated   5 available now"), "{text}");
+    assert!(text.ends_with("b  ░░░░░░░░░░░░  0 of 3 updated"), "{text}");
+}
+
+#[test]
+fn steering_names_who_is_left_out_and_what_stays() {
+    let mut view = failed();
+    view.state = RolloutState::RolledBack;
+    view.exceptions = vec![("web-1".parse().expect("id"), Exception::LostAfterSettling)];
+    let (text, exit) = controlled(&view);
+    assert_eq!(exit, Exit::Partial);
+    assert_eq!(
+        text,
+        "rollout 17 of prod (web-41 → web-42) has been taken back, but not everywhere: 1 host left out\n  web-1: it was lost after it had settled\n"
+    );
+    view.exceptions.clear();
+    assert_eq!(controlled(&view).1, Exit::Done);
+    view.state = RolloutState::Aborted;
+    assert_eq!(
+        controlled(&view).0,
+        "rollout 17 of prod (web-41 → web-42) was aborted\n1 host stays on web-42; `houston rollout start prod web-41 --force` brings it back\n"
+    );
+    // What was taking an earlier one back has brought one of six home.
+    view.waves.clear();
+    assert!(
+        controlled(&view).0.contains("5 hosts stay on web-41; `houston rollout start prod web-42 --force`")
+    );
+}
+
+#[test]
+fn a_state_is_not_said_twice() {
+    let mut failed = failure();
+    failed.phase = Phase::Failed;
+    assert_eq!(super::failure(&failed), "E-HOOK-EXIT of web: start ended with status 1");
+    for (state, said) in [
+        (HostState::Failed(Phase::Failed), "└ h-1  failed\n"),
+        (HostState::Failed(Phase::Stopping), "└ h-1  failed (stopping)\n"),
+        (HostState::Activating(Phase::Ready), "└ h-1  activating\n"),
+    ] {
+        let mut view = rolling();
+        view.notable = vec![host("h-1", "a", state)];
+        let text = picture(&view, frame(None)).join("\n");
+        assert!(text.contains(said), "{text}");
+    }
+}
+
+#[test]
+fn equal_lines_of_a_log_are_one() {
+    let mut failed = failure();
+    failed.log_tail = format!("start\n{}end\n", "cannot bind\n".repeat(12));
+    assert_eq!(
+        log_tail(&failed, 2, PLAIN),
+        "    (1 lines before)\n    │ cannot bind (12 times)\n    │ end\n"
+    );
+}
+
+#[test]
+fn a_list_counts_who_a_success_has_left_out() {
+    let summary = |state, exceptions| RolloutSummary {
+        id: rolling().id,
+        environment: rolling().environment,
+        state,
+        cause: None,
+        from: rolling().from,
+        to: rolling().to,
+        started_by: rolling().started_by,
+        reason: String::new(),
+        started_at: STARTED,
+        ended_at: None,
+        hosts: 6,
+        updated: 5,
+        failures: 0,
+        exceptions,
+    };
+    let list = |summary| rollout::list(&[summary], STARTED, PLAIN);
+    assert!(list(summary(RolloutState::Succeeded, 1)).contains("✓ succeeded (1 left out)"));
+    assert!(!list(summary(RolloutState::Succeeded, 0)).contains("left out"));
 }

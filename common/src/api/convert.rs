@@ -135,6 +135,11 @@ pub fn to_names<T: Display>(names: &[T]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
+pub fn error_code(field: &str, text: &str) -> Read<Code> {
+    let unknown = || InvalidField::new(field, format!("is the unknown code \"{}\"", quoted(text)));
+    Code::from_text(text).ok_or_else(unknown)
+}
+
 /// One line that may be empty, of plain characters only.
 pub fn line(field: &str, text: String, chars_max: usize) -> Read<String> {
     let chars = text.chars().count();

@@ -8,6 +8,7 @@ use houston_common::clock::FleetTime;
 use houston_common::digest::Digest;
 use houston_common::id::{HostId, RolloutId, Zone};
 use houston_common::report::HealthReport;
+use houston_common::rollout::Away;
 
 use super::member::{Lane, Member, Step};
 use super::{Definition, Live};
@@ -77,6 +78,10 @@ pub struct Counted {
     pub member: bool,
     pub in_service: bool,
     pub available: bool,
+    /// Why it is not, if it is in service.
+    pub away: Option<Away>,
+    /// In service, and not on the baked release.
+    pub off_baked: bool,
     /// It is available, or says so and is perhaps in the middle of something.
     pub may_serve: bool,
     /// Of its open grant.
@@ -100,6 +105,7 @@ pub struct Counts {
     pub in_service: u32,
     pub available: u32,
     pub moving: u32,
+    pub off_baked: u32,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -115,12 +121,15 @@ pub struct Index {
 
 pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, entry: &Entry) -> Sorted {
     let member = &live.member;
-    let available = is_available(definition, live, entry);
-    let may_serve = may_serve(definition, live, entry);
+    let in_service = member.in_service();
+    let away = away(definition, live, entry).filter(|_| in_service);
+    let may_serve = in_service && matches!(away, None | Some(Away::Finishing));
     let counted = Counted {
         member: !member.detached,
-        in_service: member.in_service(),
-        available,
+        in_service,
+        available: in_service && away.is_none(),
+        away,
+        off_baked: in_service && member.settled != Some(definition.baked),
         may_serve,
         deadline: member.grant.map(|grant| grant.deadline),
         answer_by: None,
@@ -145,20 +154,23 @@ pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, ent
 
 /// In service, heard of, healthy, and in the middle of nothing.
 pub fn is_available(definition: &Definition, live: &Live, entry: &Entry) -> bool {
-    may_serve(definition, live, entry) && has_come_to_rest(live)
+    live.member.in_service() && away(definition, live, entry).is_none()
 }
 
-/// The same, by its own word alone.
-fn may_serve(definition: &Definition, live: &Live, entry: &Entry) -> bool {
+/// What keeps a host from serving. By its own word alone, one that is only `Finishing` serves.
+fn away(definition: &Definition, live: &Live, entry: &Entry) -> Option<Away> {
     let healthy =
         live.report.as_ref().is_some_and(|report| matches!(report.health, HealthReport::Healthy { .. }));
     let busy = entry.granted_in.as_ref().is_some_and(|granted| *granted != definition.name);
-    live.member.in_service()
-        && entry.is_seen()
-        && healthy
-        && live.member.grant.is_none()
-        && !entry.host.drained
-        && !busy
+    let reasons = [
+        (entry.contact.lost, Away::Lost),
+        (!entry.is_seen(), Away::NotHeardYet),
+        (live.member.grant.is_some() || busy, Away::Changing),
+        (entry.host.drained, Away::Drained),
+        (!healthy, Away::Unhealthy),
+        (!has_come_to_rest(live), Away::Finishing),
+    ];
+    reasons.into_iter().find_map(|(holds, away)| holds.then_some(away))
 }
 
 /// Whether the report is later than anything the host was told to do to itself: a grant may have been
@@ -393,6 +405,7 @@ impl Counts {
         self.in_service += u32::from(counted.in_service);
         self.available += u32::from(counted.available);
         self.moving += u32::from(counted.deadline.is_some());
+        self.off_baked += u32::from(counted.off_baked);
     }
 
     fn subtract(&mut self, counted: Counted) {
@@ -400,5 +413,6 @@ impl Counts {
         self.in_service -= u32::from(counted.in_service);
         self.available -= u32::from(counted.available);
         self.moving -= u32::from(counted.deadline.is_some());
+        self.off_baked -= u32::from(counted.off_baked);
     }
 }

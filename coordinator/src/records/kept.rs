@@ -4,6 +4,7 @@
 //! same fields); [`kept!`] names the pair, and `#[serde(with = "kept")]` finds it, through options,
 //! lists and shared pointers too.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use houston_common::clock::millis;
 use houston_common::digest::Digest;
 use houston_common::error::Code;
 use houston_common::policy::Share;
-use serde::de::Error;
+use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(super) trait Kept: Sized {
@@ -78,6 +79,17 @@ impl<T: Kept> Kept for Vec<T> {
 
     fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         Ok(Vec::<Owned<T>>::deserialize(d)?.into_iter().map(|owned| owned.0).collect())
+    }
+}
+
+impl<K: Ord + Serialize + DeserializeOwned, T: Kept> Kept for BTreeMap<K, T> {
+    fn keep<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map(self.iter().map(|(key, value)| (key, Borrowed(value))))
+    }
+
+    fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let read = BTreeMap::<K, Owned<T>>::deserialize(d)?;
+        Ok(read.into_iter().map(|(key, owned)| (key, owned.0)).collect())
     }
 }
 

@@ -7,10 +7,13 @@ use houston_common::clock::{FleetTime, WallTime};
 use houston_common::id::{EnvironmentName, HostId, OperatorName, RolloutId, Zone};
 use houston_common::policy::Policy;
 use houston_common::release::Release;
+use houston_common::report::Failure;
 use houston_common::rollout::Cause;
 use serde::{Deserialize, Serialize};
 
 use super::kept::{self, kept};
+use crate::environment::member::Step;
+use crate::rollout::ending::{Ending, Named, Reached};
 use crate::rollout::{Direction, Pause, Rolling, Rollout, Stage};
 
 kept!(
@@ -20,6 +23,9 @@ kept!(
     Stage as StageRecord,
     Rolling as RollingRecord,
     Cause as CauseRecord,
+    Ending as EndingRecord,
+    Reached as ReachedRecord,
+    Named as NamedRecord,
 );
 
 #[derive(Serialize, Deserialize)]
@@ -48,6 +54,11 @@ struct RolloutRecord {
     paused: Option<Pause>,
     #[serde(with = "kept")]
     cause: Option<Cause>,
+    #[serde(with = "kept")]
+    first_cause: Option<Cause>,
+    reached: u32,
+    #[serde(with = "kept")]
+    ending: Option<Ending>,
     failures: u32,
     first_failure: Option<HostId>,
     last_failure: Option<HostId>,
@@ -97,6 +108,33 @@ struct RollingRecord {
     batch: u32,
     granted: u32,
     one_box: Option<HostId>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Ending", deny_unknown_fields)]
+struct EndingRecord {
+    #[serde(with = "kept")]
+    zones: BTreeMap<Zone, Reached>,
+    #[serde(with = "kept")]
+    named: Vec<Named>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Reached", deny_unknown_fields)]
+struct ReachedRecord {
+    hosts: u32,
+    updated: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Named", deny_unknown_fields)]
+struct NamedRecord {
+    host: HostId,
+    zone: Zone,
+    #[serde(with = "kept")]
+    step: Step,
+    #[serde(with = "kept")]
+    failure: Option<Failure>,
 }
 
 #[derive(Serialize, Deserialize)]

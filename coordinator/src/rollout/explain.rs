@@ -5,15 +5,100 @@
 use std::time::Duration;
 
 use houston_common::clock::FleetTime;
+use houston_common::error::Code;
 use houston_common::id::HostId;
-use houston_common::rollout::{Cause, Exception, WaitingOn};
+use houston_common::rollout::{Cause, Quiet, WaitingOn};
 
 use super::planner::{self, GateValues};
 use super::{Rollout, Stage};
 use crate::environment::index::{Class, LANE_FAILURES_MAX, Reach, Wellness};
-use crate::environment::member::{Lane, Step};
+use crate::environment::member::{Lane, Member, Step};
 use crate::environment::{Environment, Live};
-use crate::fleet::{Entry, Fleet};
+use crate::fleet::{Entry, Fleet, HOLD};
+
+/// Silence after which a granted host is said to be quiet: a hold, and half of one for the next call to
+/// arrive. Where hosts are lost sooner, half of that.
+const QUIET_AFTER: Duration = Duration::from_millis(HOLD.as_millis() as u64 * 3 / 2);
+/// Hosts that a reason names.
+const NAMED_MAX: usize = 5;
+
+/// What the planner waits for, and who of those it waits for has gone quiet.
+pub fn waiting(
+    environment: &Environment,
+    fleet: &Fleet,
+    gates: &GateValues,
+    now: FleetTime,
+) -> Vec<WaitingOn> {
+    let mut waiting = planner::plan(environment, fleet, gates, now).waiting;
+    for waiting in &mut waiting {
+        if let WaitingOn::Batch { quiet, .. } = waiting {
+            let index = environment.index();
+            let granted = index.all(Class::Open).chain(index.all(Class::Finishing));
+            let found = granted.filter_map(|host| quiet_host(environment.member(host)?, fleet, now));
+            *quiet = found.take(NAMED_MAX).collect();
+        }
+    }
+    waiting
+}
+
+/// Why nothing more happens in the environment: what its rollout waits for, and who is not where it is.
+pub fn explain_environment(
+    environment: &Environment,
+    fleet: &Fleet,
+    gates: &GateValues,
+    now: FleetTime,
+) -> Vec<WaitingOn> {
+    let mut reasons = waiting(environment, fleet, gates, now);
+    reasons.extend(catch_up(environment));
+    if environment.rollout.is_none() {
+        reasons.extend(off_baked(environment));
+    }
+    reasons
+}
+
+/// Hosts of the standing lane.
+fn catch_up(environment: &Environment) -> Option<WaitingOn> {
+    let index = environment.index();
+    let kinds: [fn(Reach) -> Class; 3] = [Class::LaneUnprepared, Class::LanePreparing, Class::LaneReady];
+    let of = |reach: Reach| kinds.into_iter().map(move |kind| kind(reach));
+    let count = |reach| of(reach).map(|class| index.count_all(class)).sum::<u32>();
+    let (open, away) = (index.count_all(Class::LaneOpen), count(Reach::Away));
+    let all = open + Reach::ALL.into_iter().map(count).sum::<u32>();
+    // Who cannot be reached explains more than who is at it.
+    let classes = of(Reach::Away).chain([Class::LaneOpen]);
+    let classes = classes.chain([Reach::Busy, Reach::Down, Reach::Up].into_iter().flat_map(of));
+    let hosts: Vec<HostId> = classes.flat_map(|class| index.all(class)).take(NAMED_MAX).cloned().collect();
+    (all > 0).then(|| WaitingOn::CatchUp { more: all - hosts.len() as u32, hosts, away })
+}
+
+/// Hosts that an aborted or superseded rollout has left where they are. The walk is for one answer to one
+/// person, and only where the counts say that there are some.
+fn off_baked(environment: &Environment) -> Option<WaitingOn> {
+    if environment.index().total().off_baked == 0 {
+        return None;
+    }
+    let stays = |live: &&Live| stays_off_baked(environment, live);
+    let count = environment.members().filter(stays).count() as u32;
+    let hosts: Vec<HostId> =
+        environment.members().filter(stays).take(NAMED_MAX).map(|live| live.member.host.clone()).collect();
+    (count > 0).then(|| WaitingOn::OffBaked { more: count - hosts.len() as u32, hosts })
+}
+
+fn stays_off_baked(environment: &Environment, live: &Live) -> bool {
+    live.member.in_service()
+        && live.member.settled != Some(environment.definition.baked)
+        && live.class() == Some(Class::Rest)
+}
+
+fn quiet_host(live: &Live, fleet: &Fleet, now: FleetTime) -> Option<Quiet> {
+    let entry = fleet.get(&live.member.host)?;
+    let silence = entry.silence(now);
+    (silence > QUIET_AFTER.min(fleet.lost_after() / 2)).then(|| Quiet {
+        host: live.member.host.clone(),
+        last_heard: entry.contact.last_seen.map(|_| silence),
+        phase: live.phase_of_grant(),
+    })
+}
 
 /// Absent if the host is no member of the environment.
 pub fn explain(
@@ -39,7 +124,8 @@ fn explain_member(
         return WaitingOn::Detached;
     }
     if let Some(grant) = live.member.grant {
-        return WaitingOn::Granted { deadline_in: grant.deadline.since(now) };
+        let quiet = quiet_host(live, fleet, now);
+        return WaitingOn::Granted { quiet, deadline_in: grant.deadline.since(now) };
     }
     let rollout = environment.rollout.as_ref().filter(|rollout| live.member.in_scope(rollout.id));
     match (live.class(), rollout) {
@@ -88,8 +174,7 @@ fn in_rollout(
         return WaitingOn::Regressed;
     }
     if rollout.stage == Stage::Halted {
-        let cause = rollout.cause.clone().unwrap_or(Cause::Law { law: "unknown".to_owned() });
-        return WaitingOn::Halted { cause };
+        return halted(rollout);
     }
     if let Some(pause) = &rollout.paused {
         return WaitingOn::Paused { by: pause.by.to_string() };
@@ -168,17 +253,23 @@ fn in_lane(
     }
 }
 
+fn halted(rollout: &Rollout) -> WaitingOn {
+    let cause = rollout.cause.clone().unwrap_or(Cause::Law { law: "unknown".to_owned() });
+    WaitingOn::Halted { cause }
+}
+
+fn code(member: &Member) -> Option<Code> {
+    member.failure.as_ref().map(|failure| failure.code)
+}
+
 fn ended(rollout: &Rollout, live: &Live) -> WaitingOn {
     match live.member.step {
-        Step::Excepted(exception) => WaitingOn::Excepted { exception, rollout: rollout.id },
+        Step::Excepted(exception) => {
+            WaitingOn::Excepted { exception, rollout: rollout.id, code: code(&live.member) }
+        }
         Step::Reverted | Step::TakenBack => WaitingOn::WentBack { rollout: rollout.id },
-        Step::Failed => WaitingOn::Halted {
-            cause: Cause::FailureBudget {
-                host: live.member.host.clone(),
-                failures: rollout.failures,
-                allowed: rollout.failures,
-            },
-        },
+        Step::Failed if rollout.stage == Stage::Halted => halted(rollout),
+        Step::Failed => WaitingOn::Failed { rollout: rollout.id, code: code(&live.member) },
         Step::Waiting | Step::Preparing | Step::Ready | Step::Granted | Step::Settled | Step::TakingBack => {
             WaitingOn::UpToDate
         }
@@ -209,24 +300,15 @@ fn at_rest(environment: &Environment, live: &Live, entry: &Entry, now: FleetTime
         return WaitingOn::JoinedLater { rollout: rollout.id };
     }
     match (member.lane, member.step) {
-        (Lane::Rollout(rollout), Step::Reverted | Step::Failed | Step::TakenBack) => {
-            WaitingOn::WentBack { rollout }
+        (Lane::Rollout(rollout), Step::Reverted | Step::TakenBack) => WaitingOn::WentBack { rollout },
+        (Lane::Rollout(rollout), Step::Failed) => WaitingOn::Failed { rollout, code: code(member) },
+        (Lane::Rollout(rollout), Step::Excepted(exception)) => {
+            WaitingOn::Excepted { exception, rollout, code: code(member) }
         }
-        (Lane::Rollout(rollout), Step::Excepted(exception)) => WaitingOn::Excepted { exception, rollout },
-        (
-            Lane::Standing | Lane::Rollout(_),
-            Step::Waiting
-            | Step::Preparing
-            | Step::Ready
-            | Step::Granted
-            | Step::Settled
-            | Step::Reverted
-            | Step::Failed
-            | Step::TakingBack
-            | Step::TakenBack
-            | Step::Excepted(Exception::Silent),
-        ) => WaitingOn::NothingToRun,
-        (Lane::Standing, Step::Excepted(_)) => WaitingOn::NothingToRun,
+        _ if stays_off_baked(environment, live) => {
+            WaitingOn::OffBaked { hosts: vec![member.host.clone()], more: 0 }
+        }
+        _ => WaitingOn::NothingToRun,
     }
 }
 
@@ -241,7 +323,7 @@ fn unreachable(entry: &Entry, now: FleetTime) -> Option<WaitingOn> {
         (false, Some(_)) => None,
         (false, None) => Some(WaitingOn::NotHeardYet),
         (true, seen) => {
-            Some(WaitingOn::Silent { for_about: seen.map_or(Duration::ZERO, |seen| now.since(seen)) })
+            Some(WaitingOn::Silent { for_about: entry.silence(now), since_start: seen.is_none() })
         }
     }
 }

@@ -16,7 +16,7 @@ use super::planner::{Change, Grant, Plan, Turn};
 use super::{Direction, Rolling, Rollout, Stage, fold, outcome};
 use crate::environment::index::{Class, Wellness};
 use crate::environment::member::{self, Lane, Member, Step, Told};
-use crate::environment::{BAD_MAX, Definition, Environment};
+use crate::environment::{BAD_MAX, Definition, Environment, Live};
 use crate::fleet::{Entry, Fleet};
 
 /// The records that a plan changes.
@@ -164,6 +164,7 @@ impl Work<'_> {
 
     fn overdue(&mut self, host: &HostId, fleet: &Fleet) {
         let lost = fleet.get(host).is_some_and(|entry| entry.contact.lost);
+        let reported = self.environment.member(host).and_then(Live::phase_of_grant);
         let mut rollout = self.rollout.take();
         if let Some(member) = self.member(host) {
             match rollout.as_mut() {
@@ -182,7 +183,9 @@ impl Work<'_> {
                     } else {
                         (Code::ApplyDeadline, "the activation has missed its deadline")
                     };
-                    outcome::end_failed(member, rollout.as_mut(), Some(failure(code, message)));
+                    let phase = reported.unwrap_or(Phase::Ready);
+                    let failure = Failure { phase, ..failure(code, message) };
+                    outcome::end_failed(member, rollout.as_mut(), Some(failure));
                 }
             }
         }
@@ -208,30 +211,31 @@ impl Work<'_> {
                 let wave = rollout.current_wave();
                 rollout.stage = Stage::Baking { wave, left: rollout.bake_of(wave), since: now };
             }
-            Turn::NextWave => rollout.stage = Stage::Rolling(Rolling::begin(rollout.current_wave() + 1)),
+            Turn::NextWave => {
+                rollout.reached = rollout.current_wave() + 1;
+                rollout.stage = Stage::Rolling(Rolling::begin(rollout.reached));
+            }
             Turn::Halt(cause) => {
                 rollout.stage = Stage::Halted;
-                rollout.cause = Some(cause.clone());
+                rollout.because(cause.clone());
             }
             Turn::RollBack(cause) => {
                 begin_rollback(rollout, self.environment);
-                rollout.cause = Some(cause.clone());
+                rollout.because(cause.clone());
                 mark_bad(&mut self.definition, rollout);
             }
             Turn::Succeed => {
-                rollout.stage = Stage::Succeeded;
-                rollout.ended_at = Some(wall);
+                rollout.end(Stage::Succeeded, wall, self.environment);
                 self.definition.baked = rollout.target;
                 self.definition.bad.retain(|bad| *bad != rollout.target);
                 self.definition.unresolved.clear();
             }
             Turn::EndRollback => {
-                rollout.ended_at = Some(wall);
                 self.definition.unresolved.clear();
                 match rollout.direction {
-                    Direction::Forward => rollout.stage = Stage::RolledBack,
+                    Direction::Forward => rollout.end(Stage::RolledBack, wall, self.environment),
                     Direction::Back { .. } => {
-                        rollout.stage = Stage::Succeeded;
+                        rollout.end(Stage::Succeeded, wall, self.environment);
                         self.definition.baked = rollout.target;
                     }
                 }

@@ -266,5 +266,10 @@ fn open_grants(environment: &Environment, now: FleetTime) -> Option<WaitingOn> {
     let open = index.all(Class::Open).chain(index.all(Class::Finishing));
     let hosts: Vec<HostId> = open.take(NAMED_MAX).cloned().collect();
     let deadline_in = index.next_deadline().map_or(Duration::ZERO, |deadline| deadline.since(now));
-    (count > 0).then(|| WaitingOn::Batch { more: count - hosts.len() as u32, open: hosts, deadline_in })
+    (count > 0).then(|| WaitingOn::Batch {
+        more: count - hosts.len() as u32,
+        open: hosts,
+        quiet: Vec::new(),
+        deadline_in,
+    })
 }

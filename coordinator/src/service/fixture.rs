@@ -223,7 +223,6 @@ impl World {
     /// The active rollout ends well, on every host.
     pub(super) fn succeed(&mut self, version: &str) {
         let id = self.active().id;
-        self.edit_active(|rollout| rollout.stage = Stage::Succeeded);
         self.settle_all(version);
         let hosts: Vec<HostId> =
             self.prod_environment().members().map(|live| live.member.host.clone()).collect();
@@ -233,6 +232,9 @@ impl World {
                 member.step = crate::environment::member::Step::Settled;
             });
         }
+        let mut over = self.active().clone();
+        over.end(Stage::Succeeded, WALL, self.prod_environment());
+        self.state.apply(Edit::Rollout(over), self.now);
         let mut definition = self.prod_environment().definition.clone();
         definition.unresolved.clear();
         self.state.apply(Edit::Environment(definition), self.now);

@@ -21,8 +21,8 @@ use houston_common::view::RolloutView;
 
 use super::{environment, hosts, views};
 use crate::rollout::Rollout;
-use crate::rollout::explain::explain as explain_host;
-use crate::rollout::planner::{self, GateValues};
+use crate::rollout::explain::{explain as explain_host, explain_environment};
+use crate::rollout::planner::GateValues;
 use crate::state::State;
 
 /// The environment that the rollout is of: what the caller's roles are judged by before it is steered.
@@ -93,11 +93,14 @@ pub fn explain(state: &State, request: &Explain, now: FleetTime) -> Result<Vec<W
     let environment = environment(state, &request.environment)?;
     let gates = gates(state);
     let Some(host) = &request.host else {
-        return Ok(planner::plan(environment, &state.fleet, &gates, now).waiting);
+        return Ok(explain_environment(environment, &state.fleet, &gates, now));
     };
     let host = hosts::resolve(state, host.as_str())?;
     match explain_host(environment, &state.fleet, &gates, &host, now) {
-        Some(waiting) => Ok(vec![waiting]),
+        Some(waiting) => {
+            let drained = state.fleet.get(&host).is_some_and(|entry| entry.host.drained);
+            Ok([waiting].into_iter().chain(drained.then_some(WaitingOn::Drained)).collect())
+        }
         None => Err(Refusal::new(
             Code::HostUnknown,
             format!("host {host} does not belong to environment {}", request.environment),

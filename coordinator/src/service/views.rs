@@ -25,9 +25,9 @@ use houston_common::view::{
 use super::rollouts::gates;
 use crate::access::{Operator, Token};
 use crate::catalog::{NamedSet, Package};
-use crate::environment::index::{Class, Wellness};
 use crate::environment::{Environment, Live};
 use crate::fleet::Entry;
+use crate::rollout::ending::updated_in;
 use crate::rollout::explain::explain;
 use crate::rollout::planner::floors::floor;
 use crate::state::State;
@@ -72,7 +72,10 @@ fn zones(environment: &Environment) -> Vec<ZoneView> {
     let policy =
         environment.rollout.as_ref().map_or(&environment.definition.policy, |rollout| &rollout.policy);
     let zones = environment.index().zones();
-    zones.map(|(zone, _)| zone_view(environment, zone, policy, updated_in(environment, zone))).collect()
+    let updated = |zone: &Zone| {
+        environment.rollout.as_ref().map_or(0, |rollout| updated_in(environment, rollout, zone))
+    };
+    zones.map(|(zone, _)| zone_view(environment, zone, policy, updated(zone))).collect()
 }
 
 fn zone_view(environment: &Environment, zone: &Zone, policy: &Policy, updated: u32) -> ZoneView {
@@ -89,15 +92,8 @@ fn zone_view(environment: &Environment, zone: &Zone, policy: &Policy, updated: u
         floor: policy.zone_floor.map(|share| floor(share, planned, counts)),
         updated,
         moving: counts.moving,
+        off_baked: counts.off_baked,
     }
-}
-
-/// Hosts of a zone that the active rollout counts as updated.
-fn updated_in(environment: &Environment, zone: &Zone) -> u32 {
-    [Wellness::Well, Wellness::Unknown, Wellness::Lost]
-        .into_iter()
-        .map(|wellness| environment.index().count(zone, Class::Updated(wellness)))
-        .sum()
 }
 
 /// With the log tails of what failed.

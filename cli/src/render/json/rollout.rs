@@ -2,7 +2,8 @@
 
 use houston_common::command::{PlannedWave, RolloutPlan, RolloutSummary};
 use houston_common::id::HostId;
-use houston_common::rollout::{Cause, HostState, WaitingOn, Wave};
+use houston_common::report::Phase;
+use houston_common::rollout::{Cause, HostState, Quiet, WaitingOn, Wave};
 use houston_common::view::{HostInRollout, RolloutView, WaveStatus, WaveView};
 use serde_json::{Value, json};
 
@@ -19,6 +20,7 @@ pub fn rollout(view: &RolloutView) -> Value {
         "environment": text(&view.environment),
         "state": view.state.as_str(),
         "cause": view.cause.as_ref().map(cause),
+        "first_cause": view.first_cause.as_ref().map(cause),
         "from": release(&view.from),
         "to": release(&view.to),
         "started_by": text(&view.started_by),
@@ -92,6 +94,8 @@ fn wave_view(view: &WaveView) -> Value {
         WaveStatus::Done => "done",
         WaveStatus::Current => "current",
         WaveStatus::ToCome => "to_come",
+        WaveStatus::Failed => "failed",
+        WaveStatus::Stopped => "stopped",
     };
     json!({
         "wave": wave(&view.wave),
@@ -141,6 +145,14 @@ fn cause(cause: &Cause) -> Value {
     }
 }
 
+fn quiet(quiet: &Quiet) -> Value {
+    json!({
+        "host": text(&quiet.host),
+        "last_heard_ms": quiet.last_heard.map(duration),
+        "phase": quiet.phase.map(Phase::as_str),
+    })
+}
+
 /// The reason's name, and its parameters beside it.
 pub fn waiting_on(waiting: &WaitingOn) -> Value {
     let mut object = parameters(waiting);
@@ -152,14 +164,20 @@ fn parameters(waiting: &WaitingOn) -> Value {
     let hosts = |hosts: &[HostId]| texts(hosts);
     match waiting {
         WaitingOn::Prepare { ready, of } => json!({ "ready": ready, "of": of }),
-        WaitingOn::Batch { open, more, deadline_in } => {
-            json!({ "open": hosts(open), "more": more, "deadline_in_ms": duration(*deadline_in) })
-        }
+        WaitingOn::Batch { open, more, quiet: silent, deadline_in } => json!({
+            "open": hosts(open),
+            "more": more,
+            "quiet": silent.iter().map(quiet).collect::<Vec<_>>(),
+            "deadline_in_ms": duration(*deadline_in),
+        }),
         WaitingOn::Floor { zone, available, floor, unavailable } => json!({
             "zone": zone.as_ref().map(ToString::to_string),
             "available": available,
             "floor": floor,
-            "unavailable": hosts(unavailable),
+            "unavailable": unavailable
+                .iter()
+                .map(|(host, away)| json!({ "host": text(host), "away": away.as_str() }))
+                .collect::<Vec<_>>(),
         }),
         WaitingOn::Bake { wave: on, remaining } => {
             json!({ "wave": wave(on), "remaining_ms": duration(*remaining) })
@@ -172,11 +190,22 @@ fn parameters(waiting: &WaitingOn) -> Value {
         WaitingOn::Halted { cause: why } => json!({ "cause": cause(why) }),
         WaitingOn::Turn { wave: own, current } => json!({ "wave": wave(own), "current": wave(current) }),
         WaitingOn::Queue { position, batch } => json!({ "position": position, "batch": batch }),
-        WaitingOn::Granted { deadline_in } => json!({ "deadline_in_ms": duration(*deadline_in) }),
-        WaitingOn::Silent { for_about } => json!({ "for_about_ms": duration(*for_about) }),
+        WaitingOn::Granted { quiet: silent, deadline_in } => {
+            json!({ "deadline_in_ms": duration(*deadline_in), "quiet": silent.as_ref().map(quiet) })
+        }
+        WaitingOn::Silent { for_about, since_start } => {
+            json!({ "for_about_ms": duration(*for_about), "since_start": since_start })
+        }
+        WaitingOn::CatchUp { hosts: behind, more, away } => {
+            json!({ "hosts": hosts(behind), "more": more, "away": away })
+        }
+        WaitingOn::OffBaked { hosts: some, more } => json!({ "hosts": hosts(some), "more": more }),
         WaitingOn::Held { reason } => json!({ "why": reason }),
-        WaitingOn::Excepted { exception, rollout } => {
-            json!({ "exception": exception.as_str(), "rollout": rollout.0 })
+        WaitingOn::Excepted { exception, rollout, code } => {
+            json!({ "exception": exception.as_str(), "rollout": rollout.0, "code": code.as_ref().map(text) })
+        }
+        WaitingOn::Failed { rollout, code } => {
+            json!({ "rollout": rollout.0, "code": code.as_ref().map(text) })
         }
         WaitingOn::JoinedLater { rollout } | WaitingOn::WentBack { rollout } => {
             json!({ "rollout": rollout.0 })
@@ -185,6 +214,7 @@ fn parameters(waiting: &WaitingOn) -> Value {
         | WaitingOn::UpToDate
         | WaitingOn::NothingToRun
         | WaitingOn::NotHeardYet
-        | WaitingOn::Detached => json!({}),
+        | WaitingOn::Detached
+        | WaitingOn::Drained => json!({}),
     }
 }

@@ -58,6 +58,8 @@ pub fn changes(before: Option<&RolloutView>, now: &RolloutView) -> Vec<Change> {
                     format!("{} begins: {}", prose::wave(&wave.wave), prose::counted(wave.hosts, "host")),
                 );
             }
+            WaveStatus::Failed => say(false, format!("{} went wrong", prose::wave(&wave.wave))),
+            WaveStatus::Stopped => say(false, format!("{} was stopped", prose::wave(&wave.wave))),
             WaveStatus::ToCome => {}
         }
     }
@@ -77,8 +79,7 @@ pub fn changes(before: Option<&RolloutView>, now: &RolloutView) -> Vec<Change> {
 }
 
 fn state_line(now: &RolloutView) -> String {
-    let because =
-        now.cause.as_ref().map_or_else(String::new, |cause| format!(", because {}", prose::cause(cause)));
+    let because = prose::causes(now).map_or_else(String::new, |causes| format!(", because {causes}"));
     plain(&format!(
         "rollout {} of {} ({} → {}) {}{because}",
         now.id,

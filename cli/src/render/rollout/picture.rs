@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use houston_common::clock::{Rough, WallTime};
 use houston_common::error::Code;
+use houston_common::report::Phase;
 use houston_common::rollout::{HostState, RolloutState, WaitingOn};
 use houston_common::view::{HostInRollout, RolloutView, WaveStatus, WaveView, ZoneView};
 
@@ -44,8 +45,8 @@ pub fn picture(view: &RolloutView, frame: Frame) -> Vec<String> {
     let mut head = vec![header(view, frame)];
     let said = if view.reason.is_empty() { String::new() } else { format!(": {}", plain(&view.reason)) };
     head.push(paint.dim(&format!("  started by {}{said}", view.started_by)));
-    if let Some(cause) = &view.cause {
-        head.push(paint.bad(&format!("  because {}", plain(&prose::cause(cause)))));
+    if let Some(causes) = prose::causes(view) {
+        head.push(paint.bad(&format!("  because {}", plain(&causes))));
     }
     head.push(String::new());
     head.extend(rail(view, columns, paint));
@@ -77,8 +78,13 @@ fn header(view: &RolloutView, frame: Frame) -> String {
 }
 
 fn counts(view: &RolloutView, paint: Paint) -> String {
-    let available = format!("{} available, floor {}", view.available, view.floor);
-    let available = if view.available < view.floor { paint.bad(&available) } else { available };
+    // A floor holds while something is under way.
+    let available = match view.state.is_over() {
+        true => format!("{} available now", view.available),
+        false => format!("{} available, floor {}", view.available, view.floor),
+    };
+    let below = !view.state.is_over() && view.available < view.floor;
+    let available = if below { paint.bad(&available) } else { available };
     let mut text = format!("  {} of {} updated   {available}", view.updated, view.hosts);
     if view.failures > 0 {
         text.push_str(&format!("   {}", paint.bad(&prose::counted(view.failures, "failure"))));
@@ -96,6 +102,7 @@ fn rail(view: &RolloutView, columns: usize, paint: Paint) -> Vec<String> {
         Step::Done => paint.good(&format!("✓ {text}")),
         Step::Current => paint.bold(&format!("● {text}")),
         Step::Broken => paint.bad(&format!("✗ {text}")),
+        Step::Stopped => paint.warn(&format!("■ {text}")),
         Step::ToCome => paint.dim(&format!("○ {text}")),
     };
     let mut steps = Vec::new();
@@ -125,19 +132,12 @@ enum Step {
     Done,
     Current,
     Broken,
+    Stopped,
     ToCome,
 }
 
 /// How far a wave and its bake are.
 fn wave_steps(view: &RolloutView, wave: &WaveView) -> (Step, Step) {
-    let broken = matches!(
-        view.state,
-        RolloutState::Halted
-            | RolloutState::RollingBack
-            | RolloutState::RolledBack
-            | RolloutState::Aborted
-            | RolloutState::Superseded
-    );
     let bakes = view.state == RolloutState::Baking
         || view
             .waiting
@@ -146,7 +146,8 @@ fn wave_steps(view: &RolloutView, wave: &WaveView) -> (Step, Step) {
     match wave.status {
         WaveStatus::Done => (Step::Done, Step::Done),
         WaveStatus::ToCome => (Step::ToCome, Step::ToCome),
-        WaveStatus::Current if broken => (Step::Broken, Step::ToCome),
+        WaveStatus::Failed => (Step::Broken, Step::ToCome),
+        WaveStatus::Stopped => (Step::Stopped, Step::ToCome),
         WaveStatus::Current if bakes => (Step::Done, Step::Current),
         WaveStatus::Current => (Step::Current, Step::ToCome),
     }
@@ -156,7 +157,7 @@ fn tree(view: &RolloutView, paint: Paint) -> Vec<Branch> {
     let mut branches = Vec::new();
     let name_width = view.zones.iter().map(|zone| zone.zone.as_str().len()).max().unwrap_or(0);
     for zone in &view.zones {
-        branches.push(Branch { text: zone_line(zone, name_width, paint), well: true });
+        branches.push(Branch { text: zone_line(view, zone, name_width, paint), well: true });
         let here = || view.notable.iter().filter(|host| host.zone == zone.zone);
         for host in here().filter(|host| !is_well(host)) {
             branches.push(Branch { text: host_line(host, paint), well: false });
@@ -174,11 +175,15 @@ fn tree(view: &RolloutView, paint: Paint) -> Vec<Branch> {
     branches
 }
 
-fn zone_line(zone: &ZoneView, name_width: usize, paint: Paint) -> String {
+fn zone_line(view: &RolloutView, zone: &ZoneView, name_width: usize, paint: Paint) -> String {
     let full = if zone.hosts == 0 { 0 } else { u64::from(zone.updated) * BAR_CELLS / u64::from(zone.hosts) };
     let bar: String = (0..BAR_CELLS).map(|i| if i < full { '█' } else { '░' }).collect();
     let bar = if zone.updated == zone.hosts { paint.good(&bar) } else { bar };
     let mut text = format!("  {:name_width$}  {bar}  {} of {} updated", zone.zone, zone.updated, zone.hosts);
+    // What the zone is today is nothing that a rollout of yesterday says.
+    if view.state.is_over() {
+        return text;
+    }
     if zone.moving > 0 {
         text.push_str(&format!(", {} changing", zone.moving));
     }
@@ -217,6 +222,9 @@ fn is_moving(host: &HostInRollout) -> bool {
 /// A host's state in words, overlays included.
 pub(super) fn host_state(host: &HostInRollout) -> String {
     let mut text = match host.state {
+        // It has not begun, or has said no more than the state.
+        HostState::Activating(Phase::Ready) => "activating".to_owned(),
+        HostState::Failed(Phase::Failed) => "failed".to_owned(),
         HostState::Activating(phase) => format!("activating ({})", phase.as_str()),
         HostState::Failed(phase) => format!("failed ({})", phase.as_str()),
         HostState::TakenBack => "taken back".to_owned(),

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    InvalidField, LINE_CHARS_MAX, Wire, at_least_one, at_most, digest, distinct, duration, line, list, name,
-    names, nested, optional, optional_name, required, required_line, to_bytes, to_list, to_names, value,
-    wall_time, wire_enum, wrong_length,
+    InvalidField, LINE_CHARS_MAX, Wire, at_least_one, at_most, digest, distinct, duration, error_code, line,
+    list, name, names, nested, optional, optional_name, required, required_line, to_bytes, to_list, to_names,
+    value, wall_time, wire_enum, wrong_length,
 };
 use crate::api::wire;
 use crate::assignment::Stamp;
@@ -289,9 +289,8 @@ impl Wire for Failure {
 
     fn from_wire(message: wire::Failure) -> Result<Self, InvalidField> {
         let wire::Failure { code, phase, package, message, log_tail: tail } = message;
-        let unknown = || InvalidField::new("code", format!("is the unknown code \"{}\"", quoted(&code)));
         Ok(Self {
-            code: Code::from_text(&code).ok_or_else(unknown)?,
+            code: error_code("code", &code)?,
             phase: value("phase", phase)?,
             package: optional_name("package", package)?,
             message: required_line("message", message, LINE_CHARS_MAX)?,

@@ -29,13 +29,13 @@ wire_enum!(RolloutState {
     Aborted,
 });
 wire_enum!(Exception { Silent, LostAfterSettling, DownBefore, PrepareFailed, Held, Left });
-wire_enum!(WaveStatus { Done, Current, ToCome });
+wire_enum!(WaveStatus { Done, Current, ToCome, Failed, Stopped });
 
 impl Wire for ZoneView {
     type Message = wire::ZoneView;
 
     fn to_wire(&self) -> wire::ZoneView {
-        let Self { zone, hosts, in_service, available, floor, updated, moving } = self;
+        let Self { zone, hosts, in_service, available, floor, updated, moving, off_baked } = self;
         wire::ZoneView {
             zone: zone.to_string(),
             hosts: *hosts,
@@ -44,12 +44,23 @@ impl Wire for ZoneView {
             floor: *floor,
             updated: *updated,
             moving: *moving,
+            off_baked: *off_baked,
         }
     }
 
     fn from_wire(message: wire::ZoneView) -> Result<Self, InvalidField> {
-        let wire::ZoneView { zone, hosts, in_service, available, floor, updated, moving } = message;
-        Ok(Self { zone: name("zone", &zone)?, hosts, in_service, available, floor, updated, moving })
+        let wire::ZoneView { zone, hosts, in_service, available, floor, updated, moving, off_baked } =
+            message;
+        Ok(Self {
+            zone: name("zone", &zone)?,
+            hosts,
+            in_service,
+            available,
+            floor,
+            updated,
+            moving,
+            off_baked,
+        })
     }
 }
 
@@ -184,6 +195,7 @@ impl Wire for RolloutView {
             environment,
             state,
             cause,
+            first_cause,
             from,
             to,
             started_by,
@@ -207,6 +219,7 @@ impl Wire for RolloutView {
             environment: environment.to_string(),
             state: state.to_wire(),
             cause: cause.as_ref().map(Wire::to_wire),
+            first_cause: first_cause.as_ref().map(Wire::to_wire),
             from: Some(from.to_wire()),
             to: Some(to.to_wire()),
             started_by: started_by.to_string(),
@@ -250,12 +263,14 @@ impl Wire for RolloutView {
             available,
             notable,
             exceptions,
+            first_cause,
         } = message;
         Ok(Self {
             id: rollout_id("id", id)?,
             environment: name("environment", &environment)?,
             state: value("state", state)?,
             cause: optional("cause", cause)?,
+            first_cause: optional("first_cause", first_cause)?,
             from: nested("from", from)?,
             to: nested("to", to)?,
             started_by: name("started_by", &started_by)?,

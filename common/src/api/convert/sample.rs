@@ -16,7 +16,7 @@ use crate::id::*;
 use crate::policy::{Bakes, OnFailure, Pacing, Policy, Share};
 use crate::release::{PackageVersion, ReleaseContent, Settings, VersionSet};
 use crate::report::{EnvironmentReport, Facts, Failure, HealthReport, Phase, Position, Report};
-use crate::rollout::{Cause, Exception, HostState, RolloutState, WaitingOn, Wave};
+use crate::rollout::{Away, Cause, Exception, HostState, Quiet, RolloutState, WaitingOn, Wave};
 use crate::view::*;
 
 /// A generator of its own, so that a failing seed means the same for ever (xorshift64*).
@@ -248,11 +248,13 @@ samples! {
     ZoneView {
         zone: Seed::name, hosts: Seed::number, in_service: Seed::number, available: Seed::number,
         floor: |s| s.maybe(Seed::number), updated: Seed::number, moving: Seed::number,
+        off_baked: Seed::number,
     }
     WaveView {
-        wave: sample, status: |s| s.pick(&[WaveStatus::Done, WaveStatus::Current, WaveStatus::ToCome]),
+        wave: sample, status: |s| s.pick(&[WaveStatus::Done, WaveStatus::Current, WaveStatus::ToCome, WaveStatus::Failed, WaveStatus::Stopped]),
         hosts: Seed::number, settled: Seed::number, bake: Seed::year,
     }
+    Quiet { host: Seed::name, last_heard: |s| s.maybe(Seed::year), phase: |s| s.maybe(|s| s.pick(&Phase::ALL)) }
     HostInRollout {
         host: Seed::name, zone: Seed::name, state: sample, lost: Seed::flag, held: Seed::flag,
         failure: |s| s.maybe(sample),
@@ -260,7 +262,7 @@ samples! {
     RolloutView {
         id: Seed::id, environment: Seed::name, state: |s| s.pick(&RolloutState::ALL), cause: |s| s.maybe(sample),
         from: sample, to: sample, started_by: Seed::name, reason: Seed::line, started_at: Seed::wall,
-        ended_at: |s| s.maybe(Seed::wall), revision: Seed::next, waves: |s| s.some(3, sample),
+        first_cause: |s| s.maybe(sample), ended_at: |s| s.maybe(Seed::wall), revision: Seed::next, waves: |s| s.some(3, sample),
         zones: |s| s.some(3, sample), waiting: |s| s.some(3, sample), hosts: Seed::number, updated: Seed::number,
         failures: Seed::number, floor: Seed::number, available: Seed::number, notable: |s| s.some(3, sample),
         exceptions: |s| s.some(3, |s| (s.name(), s.pick(&Exception::ALL))),
@@ -501,12 +503,17 @@ impl Sample for WaitingOn {
         one_of!(
             s,
             Self::Prepare { ready: s.number(), of: s.number() },
-            Self::Batch { open: s.some(3, Seed::name), more: s.number(), deadline_in: s.year() },
+            Self::Batch {
+                open: s.some(3, Seed::name),
+                more: s.number(),
+                quiet: s.some(3, sample),
+                deadline_in: s.year()
+            },
             Self::Floor {
                 zone: s.maybe(Seed::name),
                 available: s.number(),
                 floor: s.number(),
-                unavailable: s.some(3, Seed::name)
+                unavailable: s.some(3, |s| (s.name(), s.pick(&Away::ALL)))
             },
             Self::Bake { wave: sample(s), remaining: s.year() },
             Self::Health { hosts: s.some(3, Seed::name), more: s.number() },
@@ -518,12 +525,20 @@ impl Sample for WaitingOn {
             Self::NothingToRun,
             Self::Turn { wave: sample(s), current: sample(s) },
             Self::Queue { position: s.number(), batch: s.number() },
-            Self::Granted { deadline_in: s.year() },
-            Self::Silent { for_about: s.ms(u64::MAX) },
+            Self::Granted { quiet: s.maybe(sample), deadline_in: s.year() },
+            Self::Silent { for_about: s.ms(u64::MAX), since_start: s.flag() },
             Self::NotHeardYet,
             Self::Held { reason: s.words() },
             Self::Detached,
-            Self::Excepted { exception: s.pick(&Exception::ALL), rollout: s.id() },
+            Self::Excepted {
+                exception: s.pick(&Exception::ALL),
+                rollout: s.id(),
+                code: s.maybe(|s| s.pick(Code::ALL)),
+            },
+            Self::Failed { rollout: s.id(), code: s.maybe(|s| s.pick(Code::ALL)) },
+            Self::Drained,
+            Self::CatchUp { hosts: s.some(3, Seed::name), more: s.number(), away: s.number() },
+            Self::OffBaked { hosts: s.some(3, Seed::name), more: s.number() },
             Self::JoinedLater { rollout: s.id() },
             Self::WentBack { rollout: s.id() },
         )

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use super::{
-    InvalidField, LINE_CHARS_MAX, NAMED_HOSTS_MAX, Wire, duration, line, name, names, nested, optional_name,
-    required, required_line, rollout_id, to_names, value,
+    InvalidField, LINE_CHARS_MAX, NAMED_HOSTS_MAX, Wire, duration, error_code, line, list, name, names,
+    nested, optional, optional_name, required, required_line, rollout_id, to_list, to_names, value,
+    wire_enum,
 };
 use crate::api::wire;
 use crate::clock::{DURATION_MAX, millis};
+use crate::error::Code;
 use crate::id::HostId;
-use crate::rollout::{Cause, WaitingOn, Wave};
+use crate::rollout::{Away, Cause, Quiet, WaitingOn, Wave};
 
 /// Most reasons that one thing waits for at a time.
 pub(super) const REASONS_MAX: usize = 64;
@@ -81,6 +83,45 @@ impl Wire for Cause {
     }
 }
 
+wire_enum!(Away { Lost, NotHeardYet, Changing, Drained, Unhealthy, Finishing });
+
+impl Wire for (HostId, Away) {
+    type Message = wire::AwayHost;
+
+    fn to_wire(&self) -> wire::AwayHost {
+        let (host, away) = self;
+        wire::AwayHost { host: host.to_string(), away: away.to_wire() }
+    }
+
+    fn from_wire(message: wire::AwayHost) -> Result<Self, InvalidField> {
+        let wire::AwayHost { host, away } = message;
+        Ok((name("host", &host)?, value("away", away)?))
+    }
+}
+
+impl Wire for Quiet {
+    type Message = wire::QuietHost;
+
+    fn to_wire(&self) -> wire::QuietHost {
+        let Self { host, last_heard, phase } = self;
+        wire::QuietHost {
+            host: host.to_string(),
+            last_heard_ms: last_heard.map(millis),
+            phase: phase.as_ref().map(Wire::to_wire),
+        }
+    }
+
+    fn from_wire(message: wire::QuietHost) -> Result<Self, InvalidField> {
+        let wire::QuietHost { host, last_heard_ms, phase } = message;
+        let ago = |ms| duration("last_heard_ms", ms, Duration::MAX);
+        Ok(Self {
+            host: name("host", &host)?,
+            last_heard: last_heard_ms.map(ago).transpose()?,
+            phase: optional("phase", phase)?,
+        })
+    }
+}
+
 impl Wire for WaitingOn {
     type Message = wire::WaitingOn;
 
@@ -91,16 +132,17 @@ impl Wire for WaitingOn {
             Self::Prepare { ready, of } => {
                 Message::Prepare(wire::WaitingOnPrepare { ready: *ready, of: *of })
             }
-            Self::Batch { open, more, deadline_in } => Message::Batch(wire::WaitingOnBatch {
+            Self::Batch { open, more, quiet, deadline_in } => Message::Batch(wire::WaitingOnBatch {
                 open: to_names(open),
                 more: *more,
+                quiet: to_list(quiet),
                 deadline_in_ms: millis(*deadline_in),
             }),
             Self::Floor { zone, available, floor, unavailable } => Message::Floor(wire::WaitingOnFloor {
                 zone: zone.as_ref().map(ToString::to_string),
                 available: *available,
                 floor: *floor,
-                unavailable: to_names(unavailable),
+                unavailable: to_list(unavailable),
             }),
             Self::Bake { wave, remaining } => Message::Bake(wire::WaitingOnBake {
                 wave: Some(wave.to_wire()),
@@ -125,17 +167,33 @@ impl Wire for WaitingOn {
             Self::Queue { position, batch } => {
                 Message::Queue(wire::WaitingOnQueue { position: *position, batch: *batch })
             }
-            Self::Granted { deadline_in } => Message::GrantedDeadlineInMs(millis(*deadline_in)),
-            Self::Silent { for_about } => Message::SilentForAboutMs(millis(*for_about)),
+            Self::CatchUp { hosts, more, away } => {
+                Message::CatchUp(wire::WaitingOnCatchUp { hosts: to_names(hosts), more: *more, away: *away })
+            }
+            Self::OffBaked { hosts, more } => {
+                Message::OffBaked(wire::WaitingOnOffBaked { hosts: to_names(hosts), more: *more })
+            }
+            Self::Granted { quiet, deadline_in } => Message::Granted(wire::WaitingOnGranted {
+                deadline_in_ms: millis(*deadline_in),
+                quiet: quiet.as_ref().map(Wire::to_wire),
+            }),
+            Self::Silent { for_about, since_start } => Message::Silent(wire::WaitingOnSilent {
+                for_about_ms: millis(*for_about),
+                since_start: *since_start,
+            }),
             Self::NotHeardYet => Message::NotHeardYet(nothing),
             Self::Held { reason } => Message::Held(reason.clone()),
             Self::Detached => Message::Detached(nothing),
-            Self::Excepted { exception, rollout } => Message::Excepted(wire::WaitingOnExcepted {
-                exception: exception.to_wire(),
-                rollout: rollout.0,
-            }),
+            Self::Excepted { exception, rollout, code } => {
+                let (exception, rollout, code) = (exception.to_wire(), rollout.0, to_code(*code));
+                Message::Excepted(wire::WaitingOnExcepted { exception, rollout, code })
+            }
             Self::JoinedLater { rollout } => Message::JoinedLaterThan(rollout.0),
             Self::WentBack { rollout } => Message::WentBackIn(rollout.0),
+            Self::Failed { rollout, code } => {
+                Message::Failed(wire::WaitingOnFailed { rollout: rollout.0, code: to_code(*code) })
+            }
+            Self::Drained => Message::Drained(nothing),
         };
         wire::WaitingOn { waiting_on: Some(waiting_on) }
     }
@@ -145,16 +203,17 @@ impl Wire for WaitingOn {
         let wire::WaitingOn { waiting_on } = message;
         Ok(match required("waiting_on", waiting_on)? {
             Message::Prepare(wire::WaitingOnPrepare { ready, of }) => Self::Prepare { ready, of },
-            Message::Batch(wire::WaitingOnBatch { open, more, deadline_in_ms }) => Self::Batch {
+            Message::Batch(wire::WaitingOnBatch { open, more, deadline_in_ms, quiet }) => Self::Batch {
                 open: hosts("batch.open", &open)?,
                 more,
+                quiet: list("batch.quiet", quiet, NAMED_HOSTS_MAX)?,
                 deadline_in: duration("batch.deadline_in_ms", deadline_in_ms, DURATION_MAX)?,
             },
             Message::Floor(wire::WaitingOnFloor { zone, available, floor, unavailable }) => Self::Floor {
                 zone: optional_name("floor.zone", zone)?,
                 available,
                 floor,
-                unavailable: hosts("floor.unavailable", &unavailable)?,
+                unavailable: list("floor.unavailable", unavailable, NAMED_HOSTS_MAX)?,
             },
             Message::Bake(wire::WaitingOnBake { wave, remaining_ms }) => Self::Bake {
                 wave: nested("bake.wave", wave)?,
@@ -175,17 +234,31 @@ impl Wire for WaitingOn {
                 Self::Turn { wave: nested("turn.wave", wave)?, current: nested("turn.current", current)? }
             }
             Message::Queue(wire::WaitingOnQueue { position, batch }) => Self::Queue { position, batch },
-            Message::GrantedDeadlineInMs(ms) => {
-                Self::Granted { deadline_in: duration("granted_deadline_in_ms", ms, DURATION_MAX)? }
+            Message::CatchUp(wire::WaitingOnCatchUp { hosts: some, more, away }) => {
+                Self::CatchUp { hosts: hosts("catch_up.hosts", &some)?, more, away }
             }
-            Message::SilentForAboutMs(ms) => {
-                Self::Silent { for_about: duration("silent_for_about_ms", ms, Duration::MAX)? }
+            Message::OffBaked(wire::WaitingOnOffBaked { hosts: some, more }) => {
+                Self::OffBaked { hosts: hosts("off_baked.hosts", &some)?, more }
             }
+            Message::Granted(wire::WaitingOnGranted { deadline_in_ms, quiet }) => Self::Granted {
+                quiet: optional("granted.quiet", quiet)?,
+                deadline_in: duration("granted.deadline_in_ms", deadline_in_ms, DURATION_MAX)?,
+            },
+            Message::Silent(wire::WaitingOnSilent { for_about_ms, since_start }) => Self::Silent {
+                for_about: duration("silent.for_about_ms", for_about_ms, Duration::MAX)?,
+                since_start,
+            },
             Message::Held(reason) => Self::Held { reason: required_line("held", reason, LINE_CHARS_MAX)? },
-            Message::Excepted(wire::WaitingOnExcepted { exception, rollout }) => Self::Excepted {
+            Message::Excepted(wire::WaitingOnExcepted { exception, rollout, code }) => Self::Excepted {
                 exception: value("excepted.exception", exception)?,
                 rollout: rollout_id("excepted.rollout", rollout)?,
+                code: optional_code("excepted.code", code)?,
             },
+            Message::Failed(wire::WaitingOnFailed { rollout, code }) => Self::Failed {
+                rollout: rollout_id("failed.rollout", rollout)?,
+                code: optional_code("failed.code", code)?,
+            },
+            Message::Drained(wire::Nothing {}) => Self::Drained,
             Message::JoinedLaterThan(id) => {
                 Self::JoinedLater { rollout: rollout_id("joined_later_than", id)? }
             }
@@ -197,6 +270,14 @@ impl Wire for WaitingOn {
             Message::Detached(wire::Nothing {}) => Self::Detached,
         })
     }
+}
+
+fn to_code(code: Option<Code>) -> Option<String> {
+    code.map(|code| code.to_string())
+}
+
+fn optional_code(field: &str, code: Option<String>) -> Result<Option<Code>, InvalidField> {
+    code.map(|code| error_code(field, &code)).transpose()
 }
 
 pub(super) fn hosts(field: &str, texts: &[String]) -> Result<Vec<HostId>, InvalidField> {

@@ -26,6 +26,7 @@ use crate::catalog::{NamedSet, Package};
 use crate::environment::Definition;
 use crate::environment::member::{Grant, Lane, Member, Step, Told};
 use crate::fleet::Host;
+use crate::rollout::ending::{Ending, Named, Reached};
 use crate::rollout::{Direction, Pause, Rolling, Rollout, Stage};
 use crate::state::{Edit, Meta};
 
@@ -247,7 +248,16 @@ fn rollout() -> impl Strategy<Value = Rollout> {
     let where_to =
         (vec(label(), 0..4), btree_map(label(), any::<u32>(), 0..4), btree_map(label(), any::<u32>(), 0..4));
     let who = (label(), any::<String>(), wall(), of(wall()), any::<String>());
-    let how = (stage(), paused, of(cause()));
+    let reached = (any::<u32>(), any::<u32>()).prop_map(|(hosts, updated)| Reached { hosts, updated });
+    let named = (label(), label(), step(), of(failure())).prop_map(|(host, zone, step, failure)| Named {
+        host,
+        zone,
+        step,
+        failure,
+    });
+    let ending = (btree_map(label(), reached, 0..3), vec(named, 0..3))
+        .prop_map(|(zones, named)| Ending { zones, named });
+    let how = (stage(), paused, of(cause()), of(cause()), any::<u32>(), of(ending));
     let counts = (any::<u32>(), of(label()), of(label()), any::<u32>(), vec(rollout_id(), 0..3));
     (what, where_to, who, how, counts).prop_map(|(what, where_to, who, how, counts)| Rollout {
         id: what.0,
@@ -266,6 +276,9 @@ fn rollout() -> impl Strategy<Value = Rollout> {
         stage: how.0,
         paused: how.1,
         cause: how.2,
+        first_cause: how.3,
+        reached: how.4,
+        ending: how.5,
         failures: counts.0,
         first_failure: counts.1,
         last_failure: counts.2,

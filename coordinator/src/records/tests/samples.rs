@@ -20,6 +20,7 @@ use crate::catalog::{NamedSet, Package};
 use crate::environment::Definition;
 use crate::environment::member::{Grant, Lane, Member, Step, Told};
 use crate::fleet::Host;
+use crate::rollout::ending::{Ending, Named, Reached};
 use crate::rollout::{Direction, Pause, Rolling, Rollout, Stage};
 use crate::state::{Edit, Meta};
 
@@ -149,6 +150,9 @@ fn rollouts() -> Vec<Edit> {
         stage,
         paused: None,
         cause,
+        first_cause: None,
+        reached: 1,
+        ending: None,
         failures: 0,
         first_failure: None,
         last_failure: None,
@@ -178,6 +182,12 @@ fn rollouts() -> Vec<Edit> {
     rollouts[1].paused = Some(Pause { by: name("ann"), reason: "lunch".to_owned() });
     rollouts[2].first_failure = Some(name("host-1"));
     rollouts[2].last_failure = Some(name("host-2"));
+    rollouts[4].first_cause = Some(Cause::FailureBudget { host: name("host-2"), failures: 2, allowed: 1 });
+    let named = |step| Named { host: name("host-2"), zone: name("b"), step, failure: None };
+    rollouts[9].ending = Some(Ending {
+        zones: [(name("a"), Reached { hosts: 2, updated: 1 })].into(),
+        named: vec![named(Step::Failed), named(Step::Excepted(Exception::Silent))],
+    });
     rollouts[6].direction = Direction::Back { of: RolloutId(3) };
     rollouts[6].ended_at = Some(WallTime(1_700_000_100_000));
     let numbered =

@@ -64,9 +64,8 @@ impl<'a> Floors<'a> {
         let unavailable = self
             .environment
             .members()
-            .filter(|live| live.member.in_service() && zone.as_ref().is_none_or(|z| *z == live.member.zone))
-            .filter(|live| !live.counts_available())
-            .map(|live| live.member.host.clone())
+            .filter(|live| zone.as_ref().is_none_or(|z| *z == live.member.zone))
+            .filter_map(|live| Some((live.member.host.clone(), live.away()?)))
             .take(NAMED_MAX)
             .collect();
         WaitingOn::Floor { zone, available, floor, unavailable }

@@ -261,8 +261,8 @@ fn out_of_reach(
         if !entry.contact.lost {
             return Some(WaitingOn::NotHeardYet);
         }
-        let for_about = entry.contact.last_seen.map_or(now.since(FleetTime(0)), |seen| now.since(seen));
-        silence = Some(WaitingOn::Silent { for_about });
+        let since_start = entry.contact.last_seen.is_none();
+        silence = Some(WaitingOn::Silent { for_about: entry.silence(now), since_start });
     }
     // In a zone's wave the lost are left out at its end; with no wave begun there is nothing to end.
     silence.filter(|_| zone.is_none())

@@ -8,4 +8,5 @@ mod planted;
 mod properties;
 mod regressions;
 mod scenarios;
+mod told;
 mod world;

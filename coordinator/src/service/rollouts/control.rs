@@ -93,8 +93,8 @@ impl Control<'_> {
         }
         let mut definition = self.environment.definition.clone();
         remember(&mut definition.unresolved, self.rollout.left_behind());
-        let aborted =
-            Rollout { stage: Stage::Aborted, ended_at: Some(wall), paused: None, ..self.rollout.clone() };
+        let mut aborted = self.rollout.clone();
+        aborted.end(Stage::Aborted, wall, self.environment);
         let edits = vec![Edit::Environment(definition), Edit::Rollout(aborted)];
         Ok(self.changed("rollout.abort", "aborted", edits))
     }
@@ -126,8 +126,8 @@ impl Control<'_> {
         let (mut rollout, mut definition) = (self.rollout.clone(), self.environment.definition.clone());
         begin_rollback(&mut rollout, self.environment);
         rollout.paused = None;
-        rollout.cause =
-            Some(Cause::Operator { name: self.caller.name.to_string(), reason: self.reason.to_owned() });
+        rollout
+            .because(Cause::Operator { name: self.caller.name.to_string(), reason: self.reason.to_owned() });
         mark_bad(&mut definition, &rollout);
         let edits = vec![Edit::Environment(definition), Edit::Rollout(rollout)];
         self.changed("rollout.roll_back", "rolling_back", edits)

@@ -103,6 +103,9 @@ fn created(
         stage: Stage::RollingBack,
         paused: None,
         cause: None,
+        first_cause: None,
+        reached: 0,
+        ending: None,
         failures: 0,
         first_failure: None,
         last_failure: None,
@@ -245,5 +248,5 @@ fn is_off(member: &Member, target: &Release) -> bool {
 
 /// Counts of hosts that are all in service and available.
 pub(super) fn in_service(hosts: u32) -> Counts {
-    Counts { hosts, in_service: hosts, available: hosts, moving: 0 }
+    Counts { hosts, in_service: hosts, available: hosts, ..Counts::default() }
 }

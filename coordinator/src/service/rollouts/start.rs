@@ -43,8 +43,9 @@ pub fn start(
         let mut definition = environment.definition.clone();
         remember(&mut definition.unresolved, superseded.left_behind());
         edits.push(Edit::Environment(definition));
-        let stage = Stage::Superseded { by: id };
-        edits.push(Edit::Rollout(Rollout { stage, ended_at: Some(wall), ..superseded.clone() }));
+        let mut superseded = superseded.clone();
+        superseded.end(Stage::Superseded { by: id }, wall, environment);
+        edits.push(Edit::Rollout(superseded));
     }
     let name = |release: &Release| state.catalog.view(release).name;
     let flags =

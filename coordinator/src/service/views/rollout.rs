@@ -1,23 +1,25 @@
-//! A rollout with its hosts. An active one is read from the index, which knows every host's class; of
-//! one that is over the members are counted, since its hosts may have gone on to others.
+//! A rollout with its hosts. An active one is read from the index, which knows every host's class; one
+//! that is over from its own record, since its hosts may have gone on to others.
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Ordering;
 
 use houston_common::clock::FleetTime;
 use houston_common::command::RolloutSummary;
-use houston_common::id::{EnvironmentName, HostId, RolloutId, Zone};
-use houston_common::report::Phase;
-use houston_common::rollout::{Exception, HostState, Wave};
+use houston_common::id::{HostId, Zone};
+use houston_common::report::{Failure, Phase};
+use houston_common::rollout::{Cause, Exception, HostState, WaitingOn, Wave};
 use houston_common::view::{HostInRollout, Presence, RolloutView, WaveStatus, WaveView, ZoneView};
 
 use super::super::rollouts::gates;
 use super::zone_view;
 use crate::environment::index::{Class, Counts, Reach, Wellness};
-use crate::environment::member::{Lane, Member, Step};
+use crate::environment::member::{Lane, Step};
 use crate::environment::{Environment, Live};
 use crate::fleet::Entry;
-use crate::rollout::planner::{self, floors::floor};
+use crate::rollout::ending::{Ending, Named, Reached, is_notable, updated_in};
+use crate::rollout::explain::waiting;
+use crate::rollout::planner::floors::floor;
 use crate::rollout::{Direction, Rollout, Stage};
 use crate::state::State;
 
@@ -29,20 +31,18 @@ const EXCEPTIONS_SHOWN: usize = 10_000;
 /// `revision` is the state's own, as of before it was read.
 pub fn rollout(state: &State, rollout: &Rollout, revision: u64, now: FleetTime) -> RolloutView {
     let environment = state.environments.get(&rollout.environment);
-    let is_active = environment.is_some_and(|environment| is_active(environment, rollout));
-    let hosts = environment.map(|environment| concerned(environment, rollout)).unwrap_or_default();
-    let notable = hosts.iter().filter_map(|live| host_in(state, rollout, live)).take(NOTABLE_MAX);
-    let exceptions = hosts.iter().filter_map(|live| exception(rollout, &live.member));
-    let zones = environment.map(|environment| zones(environment, rollout)).unwrap_or_default();
+    let Parts { zones, waiting, notable, exceptions } = match (environment, &rollout.ending) {
+        (None, _) => Parts::default(),
+        (Some(environment), None) => under_way(state, environment, rollout, now),
+        (Some(environment), Some(ending)) => as_it_ended(environment, rollout, ending),
+    };
     let total = environment.map(|environment| environment.index().total()).unwrap_or_default();
-    let waiting = environment
-        .filter(|_| is_active)
-        .map(|environment| planner::plan(environment, &state.fleet, &gates(state), now).waiting);
     RolloutView {
         id: rollout.id,
         environment: rollout.environment.clone(),
         state: rollout.state(),
         cause: rollout.cause.clone(),
+        first_cause: rollout.first_cause.clone(),
         from: state.catalog.view(&rollout.way_back),
         to: state.catalog.view(&rollout.target),
         started_by: rollout.started_by.clone(),
@@ -51,34 +51,88 @@ pub fn rollout(state: &State, rollout: &Rollout, revision: u64, now: FleetTime) 
         ended_at: rollout.ended_at,
         revision,
         waves: waves(environment, rollout, &zones),
-        waiting: waiting.unwrap_or_default(),
-        hosts: rollout.hosts(),
-        updated: if is_active {
-            zones.iter().map(|zone| zone.updated).sum()
-        } else {
-            updated_at_end(rollout, || settled_by(environment, rollout.id))
-        },
+        waiting,
+        hosts: zones.iter().map(|zone| zone.hosts).sum(),
+        updated: zones.iter().map(|zone| zone.updated).sum(),
         failures: rollout.failures,
         floor: fleet_floor(rollout, total),
         available: total.available,
-        notable: notable.collect(),
-        exceptions: exceptions.take(EXCEPTIONS_SHOWN).collect(),
+        notable,
+        exceptions,
         zones,
     }
 }
 
-/// The rollouts as lines of a list. Each environment's members are counted once.
-pub fn summaries(state: &State, rollouts: &[&Rollout]) -> Vec<RolloutSummary> {
-    let names: BTreeSet<&EnvironmentName> = rollouts.iter().map(|rollout| &rollout.environment).collect();
-    let mut settled: BTreeMap<RolloutId, u32> = BTreeMap::new();
-    for live in names.iter().filter_map(|name| state.environments.get(*name)).flat_map(Environment::members) {
-        if let (Lane::Rollout(id), Step::Settled) = (live.member.lane, live.member.step) {
-            *settled.entry(id).or_default() += 1;
-        }
+/// What is read from the index of a rollout under way, and from its record of one that is over.
+#[derive(Default)]
+struct Parts {
+    zones: Vec<ZoneView>,
+    waiting: Vec<WaitingOn>,
+    notable: Vec<HostInRollout>,
+    exceptions: Vec<(HostId, Exception)>,
+}
+
+fn under_way(state: &State, environment: &Environment, rollout: &Rollout, now: FleetTime) -> Parts {
+    let hosts = concerned(environment);
+    let notable = hosts.iter().filter_map(|live| host_in(state, rollout, live)).take(NOTABLE_MAX);
+    let exceptions = hosts.iter().filter_map(|live| {
+        let member = &live.member;
+        exception(&member.host, member.step_in(rollout.id))
+    });
+    // In the order in which they are rolled, then those that only newer hosts have.
+    let zones = environment.index().zones().map(|(zone, _)| zone);
+    let later = zones.filter(|zone| !rollout.zones.contains(zone));
+    let view = |zone| zone_view(environment, zone, &rollout.policy, updated_in(environment, rollout, zone));
+    Parts {
+        zones: rollout.zones.iter().chain(later).map(view).collect(),
+        waiting: waiting(environment, &state.fleet, &gates(state), now),
+        notable: notable.collect(),
+        exceptions: exceptions.take(EXCEPTIONS_SHOWN).collect(),
     }
+}
+
+fn as_it_ended(environment: &Environment, rollout: &Rollout, ending: &Ending) -> Parts {
+    let later = ending.zones.keys().filter(|zone| !rollout.zones.contains(zone));
+    let view = |zone: &Zone| {
+        let Reached { hosts, updated } = ending.zones.get(zone).copied().unwrap_or_default();
+        ZoneView { hosts, ..zone_view(environment, zone, &rollout.policy, updated) }
+    };
+    let host = |named: &Named| HostInRollout {
+        host: named.host.clone(),
+        zone: named.zone.clone(),
+        state: at_step(named.step, named.failure.as_ref()),
+        lost: false,
+        held: false,
+        failure: named.failure.as_ref().map(|failure| with_log(environment, rollout, named, failure)),
+    };
+    Parts {
+        zones: rollout.zones.iter().chain(later).map(view).collect(),
+        waiting: Vec::new(),
+        notable: ending.named.iter().map(host).collect(),
+        exceptions: ending.named.iter().filter_map(|named| exception(&named.host, named.step)).collect(),
+    }
+}
+
+/// The log's tail is not kept for ever, but for as long as the host has not gone on to something else.
+fn with_log(environment: &Environment, rollout: &Rollout, named: &Named, failure: &Failure) -> Failure {
+    let member = environment.member(&named.host).map(|live| &live.member);
+    let same = member.filter(|member| member.lane == Lane::Rollout(rollout.id));
+    let log = same.and_then(|member| member.failure.as_ref()).filter(|kept| kept.code == failure.code);
+    Failure { log_tail: log.map(|kept| kept.log_tail.clone()).unwrap_or_default(), ..failure.clone() }
+}
+
+/// The rollouts as lines of a list: from counts that are kept, without a walk.
+pub fn summaries(state: &State, rollouts: &[&Rollout]) -> Vec<RolloutSummary> {
     let summary = |rollout: &&Rollout| {
-        let environment = state.environments.get(&rollout.environment);
-        let active = environment.filter(|environment| is_active(environment, rollout));
+        let (hosts, updated) = match (&rollout.ending, state.environments.get(&rollout.environment)) {
+            (Some(ending), _) => (ending.hosts(), ending.updated()),
+            (None, Some(environment)) => {
+                let zones = environment.index().zones();
+                let updated = zones.map(|(zone, _)| updated_in(environment, rollout, zone)).sum();
+                (environment.index().total().hosts, updated)
+            }
+            (None, None) => (rollout.hosts(), 0),
+        };
         RolloutSummary {
             id: rollout.id,
             environment: rollout.environment.clone(),
@@ -90,11 +144,8 @@ pub fn summaries(state: &State, rollouts: &[&Rollout]) -> Vec<RolloutSummary> {
             reason: rollout.reason.clone(),
             started_at: rollout.started_at,
             ended_at: rollout.ended_at,
-            hosts: rollout.hosts(),
-            updated: active.map_or_else(
-                || updated_at_end(rollout, || settled.get(&rollout.id).copied().unwrap_or_default()),
-                |environment| zones(environment, rollout).iter().map(|zone| zone.updated).sum(),
-            ),
+            hosts,
+            updated,
             failures: rollout.failures,
             exceptions: rollout.exceptions,
         }
@@ -102,72 +153,10 @@ pub fn summaries(state: &State, rollouts: &[&Rollout]) -> Vec<RolloutSummary> {
     rollouts.iter().map(summary).collect()
 }
 
-fn is_active(environment: &Environment, rollout: &Rollout) -> bool {
-    environment.rollout.as_ref().is_some_and(|active| active.id == rollout.id)
-}
-
-/// How many hosts ended on the target. Of a success this is known for ever; `settled` counts the hosts
-/// that still are where one that was cut short has left them.
-fn updated_at_end(rollout: &Rollout, settled: impl FnOnce() -> u32) -> u32 {
-    match rollout.stage {
-        Stage::Succeeded => {
-            rollout.hosts().saturating_sub(rollout.failures).saturating_sub(rollout.exceptions)
-        }
-        Stage::RolledBack => 0,
-        Stage::Rolling(_)
-        | Stage::Baking { .. }
-        | Stage::RollingBack
-        | Stage::Halted
-        | Stage::Superseded { .. }
-        | Stage::Aborted => settled(),
-    }
-}
-
-fn settled_by(environment: Option<&Environment>, rollout: RolloutId) -> u32 {
-    let members = environment.into_iter().flat_map(Environment::members);
-    members.filter(|live| live.member.step_in(rollout) == Step::Settled).count() as u32
-}
-
 /// Hosts that must stay available, with those planned with as far as they are still in service.
 fn fleet_floor(rollout: &Rollout, total: Counts) -> u32 {
     let planned = rollout.planned.values().sum();
     floor(rollout.policy.fleet_floor, planned, total)
-}
-
-/// In the order in which they are rolled, then those that only newer hosts have.
-fn zones(environment: &Environment, rollout: &Rollout) -> Vec<ZoneView> {
-    let index = environment.index();
-    let active = is_active(environment, rollout);
-    let later = index.zones().map(|(zone, _)| zone).filter(|zone| !rollout.zones.contains(zone));
-    let all = rollout.zones.iter().chain(later);
-    let view = |zone: &Zone| {
-        let updated = if active {
-            updated_in(environment, rollout, zone)
-        } else {
-            on_target(environment, rollout, zone)
-        };
-        zone_view(environment, zone, &rollout.policy, updated)
-    };
-    all.map(view).collect()
-}
-
-/// Hosts that are on the target of a rollout that is over, today.
-fn on_target(environment: &Environment, rollout: &Rollout, zone: &Zone) -> u32 {
-    let on_target = |live: &&Live| live.member.zone == *zone && live.member.settled == Some(rollout.target);
-    environment.members().filter(on_target).count() as u32
-}
-
-/// Hosts on the target. While they are taken back those count that are still to go; of a rollout that
-/// takes back an earlier one, those that are back.
-fn updated_in(environment: &Environment, rollout: &Rollout, zone: &Zone) -> u32 {
-    let index = environment.index();
-    match rollout.direction {
-        Direction::Forward if rollout.goes_back() => {
-            Reach::ALL.into_iter().map(|reach| index.count(zone, Class::ToTakeBack(reach))).sum()
-        }
-        Direction::Forward => super::updated_in(environment, zone),
-        Direction::Back { .. } => index.count(zone, Class::Ended),
-    }
 }
 
 fn waves(environment: Option<&Environment>, rollout: &Rollout, zones: &[ZoneView]) -> Vec<WaveView> {
@@ -183,27 +172,41 @@ fn waves(environment: Option<&Environment>, rollout: &Rollout, zones: &[ZoneView
             Wave::OneBox => (1, u32::from(one_box_settled(environment, rollout))),
             Wave::Zone(zone) => of_zone(zone).map(|view| (view.hosts, view.updated)).unwrap_or_default(),
         };
-        let status = match reached {
-            Some(reached) if index < reached => WaveStatus::Done,
-            Some(reached) if index == reached => WaveStatus::Current,
-            Some(_) | None => WaveStatus::ToCome,
+        let status = match index.cmp(&reached) {
+            Ordering::Less => WaveStatus::Done,
+            Ordering::Equal => status_of_reached(rollout),
+            Ordering::Greater => WaveStatus::ToCome,
         };
         WaveView { wave, status, hosts, settled, bake: rollout.bake_of(index) }
     };
     (0..rollout.waves()).map(view).collect()
 }
 
-/// The wave that is on; all are done once it has succeeded, and none is on once it goes back or is cut
-/// short, when nothing says any more how far it had come.
-fn reached(rollout: &Rollout) -> Option<u32> {
+/// The wave that is on, or was the last one begun; beyond the last once it has succeeded.
+fn reached(rollout: &Rollout) -> u32 {
     match &rollout.stage {
-        Stage::Rolling(_) | Stage::Baking { .. } => Some(rollout.current_wave()),
-        Stage::Succeeded => Some(rollout.waves()),
+        Stage::Rolling(_) | Stage::Baking { .. } | Stage::Succeeded => rollout.current_wave(),
         Stage::RollingBack
         | Stage::Halted
         | Stage::RolledBack
         | Stage::Superseded { .. }
-        | Stage::Aborted => None,
+        | Stage::Aborted => rollout.reached,
+    }
+}
+
+fn status_of_reached(rollout: &Rollout) -> WaveStatus {
+    let went_wrong = match rollout.first_cause.as_ref().or(rollout.cause.as_ref()) {
+        Some(Cause::FailureBudget { .. } | Cause::LostBudget { .. } | Cause::RollbackFailed { .. }) => true,
+        Some(Cause::Operator { .. } | Cause::Law { .. }) | None => false,
+    };
+    match &rollout.stage {
+        Stage::Rolling(_) | Stage::Baking { .. } | Stage::Succeeded => WaveStatus::Current,
+        _ if went_wrong => WaveStatus::Failed,
+        Stage::RollingBack
+        | Stage::Halted
+        | Stage::RolledBack
+        | Stage::Superseded { .. }
+        | Stage::Aborted => WaveStatus::Stopped,
     }
 }
 
@@ -219,22 +222,14 @@ fn one_box_settled(environment: Option<&Environment>, rollout: &Rollout) -> bool
         | Stage::Halted
         | Stage::RolledBack
         | Stage::Superseded { .. }
-        | Stage::Aborted => false,
+        | Stage::Aborted => rollout.reached > 0,
     }
 }
 
-/// Hosts that a person would want to see, what is worst first: of an active rollout by class, without a
-/// walk over those that wait or are well.
-fn concerned<'a>(environment: &'a Environment, rollout: &Rollout) -> Vec<&'a Live> {
-    let failed = |live: &&Live| {
-        let member = &live.member;
-        matches!(member.step, Step::Reverted | Step::Failed | Step::Excepted(_))
-            || (member.step == Step::TakenBack && member.failure.is_some())
-    };
-    if !is_active(environment, rollout) {
-        let own = environment.members().filter(|live| live.member.lane == Lane::Rollout(rollout.id));
-        return own.filter(failed).collect();
-    }
+/// Hosts that a person would want to see, what is worst first: by class, without a walk over those that
+/// wait or are well.
+fn concerned(environment: &Environment) -> Vec<&Live> {
+    let failed = |live: &&Live| is_notable(&live.member);
     let index = environment.index();
     let of = |classes: Vec<Class>| {
         classes.into_iter().flat_map(|class| index.all(class)).filter_map(|host| environment.member(host))
@@ -267,9 +262,9 @@ fn host_in(state: &State, rollout: &Rollout, live: &Live) -> Option<HostInRollou
     })
 }
 
-fn exception(rollout: &Rollout, member: &Member) -> Option<(HostId, Exception)> {
-    match member.step_in(rollout.id) {
-        Step::Excepted(exception) => Some((member.host.clone(), exception)),
+fn exception(host: &HostId, step: Step) -> Option<(HostId, Exception)> {
+    match step {
+        Step::Excepted(exception) => Some((host.clone(), exception)),
         Step::Waiting
         | Step::Preparing
         | Step::Ready
@@ -301,15 +296,27 @@ pub(super) fn host_state(rollout: &Rollout, live: &Live, entry: &Entry) -> HostS
         };
     }
     match member.step {
+        Step::Granted | Step::TakingBack => at_it(live, entry),
+        Step::Waiting
+        | Step::Preparing
+        | Step::Ready
+        | Step::Settled
+        | Step::Reverted
+        | Step::Failed
+        | Step::TakenBack
+        | Step::Excepted(_) => at_step(member.step, member.failure.as_ref()),
+    }
+}
+
+fn at_step(step: Step, failure: Option<&Failure>) -> HostState {
+    match step {
         Step::Waiting => HostState::Waiting,
         Step::Preparing => HostState::Preparing,
         Step::Ready => HostState::Ready,
-        Step::Granted | Step::TakingBack => at_it(live, entry),
+        Step::Granted | Step::TakingBack => HostState::Activating(Phase::Ready),
         Step::Settled => HostState::Settled,
         Step::Reverted => HostState::Reverted,
-        Step::Failed => {
-            HostState::Failed(member.failure.as_ref().map_or(Phase::Failed, |failure| failure.phase))
-        }
+        Step::Failed => HostState::Failed(failure.map_or(Phase::Failed, |failure| failure.phase)),
         Step::TakenBack => HostState::TakenBack,
         Step::Excepted(_) => HostState::Excepted,
     }
@@ -318,10 +325,8 @@ pub(super) fn host_state(rollout: &Rollout, live: &Live, entry: &Entry) -> HostS
 /// A granted host, as far as its last report says. What was reported of an earlier assignment says nothing.
 fn at_it(live: &Live, entry: &Entry) -> HostState {
     let Some(grant) = live.member.grant else { return HostState::Waiting };
-    let report = live.report.as_ref().filter(|_| entry.contact.last_seen.is_some());
-    let phase = report
-        .filter(|report| report.stamp.is_some_and(|stamp| stamp.generation == grant.generation))
-        .map_or(Phase::Ready, |report| report.phase);
+    let reported = live.phase_of_grant().filter(|_| entry.contact.last_seen.is_some());
+    let phase = reported.unwrap_or(Phase::Ready);
     match phase {
         _ if grant.reverting => HostState::Reverting,
         Phase::Reverting => HostState::Reverting,

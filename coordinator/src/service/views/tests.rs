@@ -1,18 +1,19 @@
 use std::time::Duration;
 
 use houston_common::clock::FleetTime;
-use houston_common::command::RolloutAction;
+use houston_common::command::{Explain, ListRollouts, RolloutAction, RolloutRef};
 use houston_common::error::Code;
 use houston_common::id::Generation;
 use houston_common::report::{Failure, Phase};
-use houston_common::rollout::{Exception, HostState, WaitingOn, Wave};
-use houston_common::view::{Presence, WaveStatus};
+use houston_common::rollout::{Cause, Exception, HostState, WaitingOn, Wave};
+use houston_common::view::{Presence, RolloutView, WaveStatus};
 
 use super::super::fixture::{World, name, newest, to};
 use super::super::{environments, hosts, rollouts};
 use super::rollout::host_state;
 use crate::environment::member::{Grant, Lane, Step, Told};
 use crate::rollout::{Rolling, Stage};
+use crate::state::Edit;
 
 fn failure() -> Failure {
     Failure {
@@ -106,16 +107,107 @@ fn a_rollout_shows_its_waves_and_whoever_is_not_well() {
 fn a_rollout_that_is_over_keeps_its_numbers_and_names() {
     let mut world = World::prod();
     let id = world.start(&to("v2")).expect("started");
-    world.edit_active(|rollout| rollout.exceptions = 1);
-    world.succeed("v2");
+    let v2 = world.release("v2");
+    world.edit_member("a1", |member| {
+        member.lane = Lane::Rollout(id);
+        member.step = Step::Settled;
+        member.settled = Some(v2);
+    });
     world.edit_member("c2", |member| {
         member.lane = Lane::Rollout(id);
-        member.step = Step::Excepted(Exception::Silent);
+        member.step = Step::Excepted(Exception::PrepareFailed);
+        member.failure = Some(failure());
     });
-    let view = rollouts::get(&world.state, &newest(), 1, world.now).expect("there");
-    assert_eq!((view.updated, view.waiting.len()), (5, 0));
-    assert!(view.waves.iter().all(|wave| wave.status == WaveStatus::Done));
-    assert_eq!(view.exceptions, [(name("c2"), Exception::Silent)]);
+    world.edit_active(|rollout| rollout.reached = 1);
+    world.control(newest(), RolloutAction::Abort).expect("aborted");
+    let look = |world: &World| rollouts::get(&world.state, &RolloutRef::Id(id), 1, world.now).expect("there");
+    let view = look(&world);
+    assert_eq!((view.hosts, view.updated, view.waiting.len()), (6, 1, 0));
+    let zones = |view: &RolloutView| -> Vec<_> { view.zones.iter().map(|z| (z.hosts, z.updated)).collect() };
+    assert_eq!(zones(&view), [(2, 1), (2, 0), (2, 0)]);
+    assert_eq!(view.exceptions, [(name("c2"), Exception::PrepareFailed)]);
+    assert_eq!(
+        view.notable[0].failure.as_ref().map(|failure| failure.log_tail.as_str()),
+        Some("the last words")
+    );
+    let statuses: Vec<_> = view.waves.iter().map(|wave| wave.status).collect();
+    assert_eq!(statuses, [WaveStatus::Done, WaveStatus::Stopped, WaveStatus::ToCome, WaveStatus::ToCome]);
+    let summary = |world: &World| {
+        let all = ListRollouts { environment: None, limit: 9 };
+        let rollouts = rollouts::list(&world.state, &all).expect("a list");
+        rollouts.into_iter().find(|summary| summary.id == id).map(|one| (one.hosts, one.updated))
+    };
+    assert_eq!(summary(&world), Some((6, 1)));
+    // Its hosts go on to another one, and the exception goes away.
+    world.start(&to("v1")).expect("started");
+    world.succeed("v1");
+    world.state.apply(Edit::ForgetMember(name("prod"), name("c2")), world.now);
+    world.state.apply(Edit::ForgetHost(name("c2")), world.now);
+    let later = look(&world);
+    assert_eq!((later.hosts, later.updated, zones(&later)), (6, 1, zones(&view)));
+    assert_eq!(later.exceptions, view.exceptions);
+    assert_eq!(later.notable[0].failure.as_ref().map(|failure| failure.log_tail.as_str()), Some(""));
+    assert_eq!(summary(&world), Some((6, 1)));
+}
+
+#[test]
+fn an_environment_counts_who_is_not_on_its_release() {
+    let mut world = World::prod();
+    let v2 = world.release("v2");
+    world.edit_member("b1", |member| member.settled = Some(v2));
+    let view = environments::get(&world.state, &name("prod")).expect("there");
+    let others: Vec<_> = view.zones.iter().map(|zone| (zone.zone.as_str(), zone.off_baked)).collect();
+    assert_eq!(others, [("a", 0), ("b", 1), ("c", 0)]);
+}
+
+#[test]
+fn a_halted_rollout_says_the_same_of_its_host_and_of_itself() {
+    let mut world = World::prod();
+    let id = world.start(&to("v2")).expect("started");
+    let cause = Cause::RollbackFailed { host: name("a1") };
+    world.edit_active(|rollout| {
+        rollout.stage = Stage::Halted;
+        rollout.failures = 2;
+        rollout.cause = Some(cause.clone());
+    });
+    world.edit_member("a1", |member| {
+        member.lane = Lane::Rollout(id);
+        member.step = Step::Failed;
+        member.failure = Some(failure());
+    });
+    let explain = |world: &World, host: Option<&str>| {
+        let request = Explain { environment: name("prod"), host: host.map(name) };
+        rollouts::explain(&world.state, &request, world.now).expect("explained")
+    };
+    let halted = WaitingOn::Halted { cause };
+    assert_eq!(explain(&world, None), [halted.clone()]);
+    assert_eq!(explain(&world, Some("a1")), [halted]);
+    let refusal = world.start(&to("v1")).expect_err("halted").to_string();
+    assert!(
+        refusal.contains("houston rollout rollback prod") && !refusal.contains("rollout wait"),
+        "{refusal}"
+    );
+    // Beside what else holds it.
+    let mut host = world.state.fleet.get(&name("b1")).expect("there").host.clone();
+    host.drained = true;
+    world.state.apply(Edit::Host(host), world.now);
+    let reasons = explain(&world, Some("b1"));
+    assert!(matches!(reasons.as_slice(), [WaitingOn::Halted { .. }, WaitingOn::Drained]), "{reasons:?}");
+}
+
+#[test]
+fn a_host_that_could_not_be_prepared_is_explained_with_its_code() {
+    let mut world = World::prod();
+    let id = world.start(&to("v2")).expect("started");
+    let exception = Exception::PrepareFailed;
+    world.edit_member("a1", |member| {
+        member.lane = Lane::Rollout(id);
+        member.step = Step::Excepted(exception);
+        member.failure = Some(failure());
+    });
+    let view = hosts::get(&world.state, &name("a1"), world.now).expect("there");
+    let expected = WaitingOn::Excepted { exception, rollout: id, code: Some(Code::HookExit) };
+    assert_eq!(view.environments[0].waiting, expected);
 }
 
 #[test]

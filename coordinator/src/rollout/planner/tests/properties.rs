@@ -271,10 +271,11 @@ proptest! {
             let unresolved = &world.environment(PROD).definition.unresolved;
             let fine = match waits {
                 // What was aborted stays where it is.
-                WaitingOn::Excepted { .. } => member.started.is_some_and(|id| unresolved.contains(&id)),
+                WaitingOn::Excepted { .. } | WaitingOn::OffBaked { .. } => member.started.is_some_and(|id| unresolved.contains(&id)),
                 WaitingOn::UpToDate
                 | WaitingOn::NothingToRun
                 | WaitingOn::WentBack { .. }
+                | WaitingOn::Failed { .. }
                 | WaitingOn::Held { .. } => true,
                 _ => false,
             };

@@ -20,7 +20,9 @@ impl World {
             definition.unresolved.push(active.id);
             self.edit(Edit::Environment(definition));
             if self.planted != Some(Planted::CheckThenInsert) {
-                self.edit(Edit::Rollout(Rollout { stage: Stage::Superseded { by: id }, ..active }));
+                let mut over = active;
+                over.end(Stage::Superseded { by: id }, WallTime(0), self.environment(PROD));
+                self.edit(Edit::Rollout(over));
             }
         }
         let way_back = self.environment(PROD).definition.baked;
@@ -67,6 +69,9 @@ impl World {
             stage,
             paused: None,
             cause: None,
+            first_cause: None,
+            reached: 0,
+            ending: None,
             failures: 0,
             first_failure: None,
             last_failure: None,
@@ -118,7 +123,7 @@ impl World {
         self.change_active(|rollout, world| {
             begin_rollback(rollout, world.environment(PROD));
             rollout.paused = None;
-            rollout.cause = Some(Cause::Operator { name: "ann".to_owned(), reason: String::new() });
+            rollout.because(Cause::Operator { name: "ann".to_owned(), reason: String::new() });
         });
     }
 
@@ -127,7 +132,9 @@ impl World {
         let mut definition = self.environment(PROD).definition.clone();
         definition.unresolved.extend(rollout.inherits.iter().copied().chain([rollout.id]));
         self.edit(Edit::Environment(definition));
-        self.change_active(|rollout, _| rollout.stage = Stage::Aborted);
+        self.change_active(|rollout, world| {
+            rollout.end(Stage::Aborted, WallTime(0), world.environment(PROD))
+        });
     }
 
     pub(in super::super) fn edit_host(&mut self, host: &str, change: impl FnOnce(&mut fleet::Host)) {
