@@ -5,16 +5,16 @@ use std::time::{Duration, SystemTime};
 
 use houston_common::api::client::AgentClient;
 use houston_common::api::convert::LABELS_MAX;
-use houston_common::clock::WallTime;
+use houston_common::clock::{WallTime, millis};
 use houston_common::command::{ApplyEnvironment, HostChange};
 use houston_common::error::{Code, Refusal};
 use houston_common::exchange::{EnrollmentProof, EnrollmentRequest};
 use houston_common::id::HostId;
-use houston_common::identity::PrivateKey;
 use houston_common::identity::request::{csr, new_key, renewal_challenge, sign};
+use houston_common::identity::{PrivateKey, certificate_fingerprint};
 use houston_common::policy::Policy;
 use houston_common::release::Settings;
-use houston_common::tls::Credential;
+use houston_common::tls::{ClientSettings, ClockFloor, Credential, Trust};
 use houston_common::view::Presence;
 use houston_coordinator::ca::Ca;
 use houston_coordinator::engine::core::Core;
@@ -325,15 +325,24 @@ async fn a_stop_answers_who_is_held_and_a_restart_knows_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_coordinators_own_certificate_outlives_its_life() {
-    let life = Duration::from_secs(2);
+    let life = Duration::from_secs(4);
     let coordinator = Running::start(|config| config.coordinator_certificate_lifetime = life).await;
-    let ada = coordinator.ada();
-    let started = std::time::Instant::now();
-    // Each connection judges the certificate that is shown then.
-    while started.elapsed() < 2 * life {
-        coordinator.connect(Some(&ada)).await.expect("a certificate that is good");
-        coordinator.stranger().await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let (ada, ca) = (coordinator.ada(), &coordinator.ca);
+    // To whoever judges by this time, the certificate that it began with has expired.
+    let later = ClockFloor::new();
+    let now = WallTime::from_system(SystemTime::now());
+    later.raise(WallTime(now.0 + millis(life) + 1_000));
+    let known = ClientSettings::new(Trust::Authorities(ca), Some(&ada), &later).expect("settings");
+    let pin = Trust::Fingerprint(certificate_fingerprint(ca).expect("a fingerprint"));
+    let stranger = ClientSettings::new(pin, None, &later).expect("settings");
+    for (settings, address) in [(known, coordinator.agents()), (stranger, coordinator.enrollment())] {
+        until("a certificate that lives longer", async || {
+            // Each connection judges the certificate that is shown then.
+            coordinator.connect(Some(&ada)).await.expect("a certificate that is good");
+            coordinator.stranger().await;
+            settings.connect(&address).await.ok().map(drop)
+        })
+        .await;
     }
     coordinator.stop().await;
 }

@@ -138,7 +138,7 @@ pub struct HookStep<'a> {
     pub package: &'a DeployedPackage,
     pub phase: HookPhase,
     pub hook: &'a Hook,
-    /// The hook's own, or what is left to the activation if that is less.
+    /// The hook's own or the default, or what is left to the activation if that is less.
     pub timeout: Duration,
 }
 
@@ -148,6 +148,8 @@ pub struct ServiceStep<'a> {
     pub release: ReleaseDigest,
     pub package: &'a DeployedPackage,
     pub service: &'a Service,
+    /// Of a stop, from TERM to KILL: the service's own, or what is left to the activation if that is less.
+    pub grace: Duration,
 }
 
 /// What must not be collected.

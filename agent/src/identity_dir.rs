@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::shown;
 use crate::host::dir::{Dir, refused};
+use crate::sync::vouched;
 
 const DIRECTORY: &str = "identity";
 const KEY: &str = "key.pem";
@@ -86,6 +87,11 @@ impl IdentityDir {
         })
     }
 
+    /// Where the key is.
+    pub fn dir(&self) -> Result<Dir, Refusal> {
+        self.directory.dir(DIRECTORY).map_err(|e| refused("opening the host's identity", &e))
+    }
+
     /// Absent before the host has enrolled.
     pub fn record(&self) -> Result<Option<HostRecord>, Refusal> {
         read_record(&self.directory, &self.path)
@@ -109,6 +115,8 @@ impl IdentityDir {
     ) -> Result<(), Refusal> {
         let saving = |e: io::Error| refused("saving the host's identity", &e);
         self.directory.remove(HOST).and_then(|()| self.directory.sync()).map_err(saving)?;
+        // What another authority's coordinator has said of the time.
+        self.identity.remove(vouched::FILE).map_err(saving)?;
         key.write(&self.path.join(DIRECTORY).join(KEY))?;
         self.save_certificate(issued)?;
         self.save_record(record)

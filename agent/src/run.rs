@@ -20,6 +20,7 @@ use crate::random;
 use crate::start::Start;
 use crate::supervisor::Supervisor;
 use crate::sync::credentials::Credentials;
+use crate::sync::vouched::Vouched;
 use crate::sync::{self, Sync};
 
 /// What an agent that ends leaves behind.
@@ -44,7 +45,9 @@ pub async fn run(
     identity_dir::enrolled(directory)?;
     let _lock = Lock::take(directory)?;
     let floor = ClockFloor::new();
-    let credentials = Credentials::load(IdentityDir::open(directory)?, floor.clone())?;
+    let identity = IdentityDir::open(directory)?;
+    let vouched = Vouched::open(identity.dir()?, floor.clone())?;
+    let credentials = Credentials::load(identity, floor)?;
     let clock = BootClock::new()?;
     let state = Dir::open(directory).map_err(|e| refused("opening the state directory", &e))?;
     let now = WallTime::from_system(std::time::SystemTime::now());
@@ -65,7 +68,7 @@ pub async fn run(
     // What should run runs from here on, whether or not there is a coordinator.
     let linux = Arc::new(linux);
     let supervisor = Supervisor::start(Arc::clone(&linux), clock)?;
-    let own = Sync { supervisor, credentials, clock, floor, start, platforms, state: directory.to_owned() };
+    let own = Sync { supervisor, credentials, clock, vouched, start, platforms, state: directory.to_owned() };
     let ended = sync::run(own, stop).await;
     match leave {
         Leave::Services => ended,

@@ -4,8 +4,8 @@
 //! whoever reports, as values.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,14 +17,18 @@ use houston_common::report::{EnvironmentReport, HealthReport};
 use tokio::sync::{Notify, oneshot};
 
 use crate::apply::boot_time::BootTime;
-use crate::apply::driver::Driver;
 use crate::apply::watching::Watching;
 use crate::boot_clock::BootClock;
-use crate::host::linux::{Linux, LinuxEnvironment};
+use crate::host::Keep;
+use crate::host::linux::Linux;
+use keeper::{Environment, Loaded};
 use turn::Turn;
-use worker::{Message, Worker};
+use worker::Message;
 
+mod keeper;
 mod prober;
+#[cfg(test)]
+mod tests;
 mod turn;
 mod worker;
 
@@ -49,9 +53,8 @@ pub struct Supervisor {
 
 #[derive(Debug)]
 struct Supervised {
+    own: Environment,
     messages: Sender<Message>,
-    published: Arc<Mutex<EnvironmentReport>>,
-    watching: Watching,
     worker: JoinHandle<()>,
     prober: tokio::task::JoinHandle<()>,
 }
@@ -67,18 +70,16 @@ impl Supervisor {
             linux,
             clock,
         };
-        let mut drivers = Vec::new();
-        for name in supervisor.linux.state().environments()? {
-            match supervisor.load(&name) {
-                Ok(driver) => drivers.push((name, driver)),
-                // The others are none the worse for it, but nothing is collected while it is unknown.
-                Err(refusal) => {
-                    tracing::error!(environment = %name, "the environment is left alone: {refusal}")
-                }
+        let names = supervisor.linux.state().environments()?;
+        // What all of them need is known before any of them can collect.
+        let loaded: Vec<(Environment, Loaded)> = (names.into_iter().map(|name| supervisor.environment(name)))
+            .map(|own| (own.clone(), own.load()))
+            .collect();
+        for (own, loaded) in loaded {
+            if let Ok(driver) = &loaded {
+                own.publish(driver.report(clock.now()));
             }
-        }
-        for (name, driver) in drivers {
-            supervisor.run(name, driver)?;
+            supervisor.run(own, Some(loaded))?;
         }
         let linux = Arc::clone(&supervisor.linux);
         spawn("houston-services", move || look_after_services(&linux))?;
@@ -93,12 +94,12 @@ impl Supervisor {
     /// What is true now of each environment, at most [`HOST_ENVIRONMENTS_MAX`].
     pub fn reports(&self, now: BootTime) -> Vec<EnvironmentReport> {
         let report = |environment: &Supervised| {
-            let mut report = environment.published.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let mut report = environment.own.published()?;
             // The worker may be in the middle of a hook; health goes on.
-            report.health = environment.watching.report(now);
-            report
+            report.health = environment.own.watching.report(now);
+            Some(report)
         };
-        self.environments.values().take(HOST_ENVIRONMENTS_MAX).map(report).collect()
+        self.environments.values().filter_map(report).take(HOST_ENVIRONMENTS_MAX).collect()
     }
 
     /// Hands an assignment to its environment; it came with the answer to a check-in that was sent at
@@ -116,8 +117,9 @@ impl Supervisor {
                 );
                 return Err(Refusal::new(Code::Limit, what, "take the host out of another environment"));
             }
-            let driver = self.load(&name)?;
-            self.run(name.clone(), driver)?;
+            // It is new on this host, or of a forgotten one its packages' data alone is left.
+            self.linux.needs(&name, Keep::default());
+            self.run(self.environment(name.clone()), None)?;
         }
         let (taken, receiver) = oneshot::channel();
         self.send(&name, Message::Assign { assignment, sent, taken });
@@ -136,8 +138,7 @@ impl Supervisor {
         self.send(name, Message::Forget);
     }
 
-    /// Lets go of workers that have ended: their environment was forgotten, or they have panicked, and
-    /// then the next assignment loads it anew.
+    /// Lets go of workers that have ended: their environment was forgotten.
     pub fn prune(&mut self) {
         self.environments.retain(|_, environment| {
             let has_ended = environment.worker.is_finished();
@@ -162,47 +163,32 @@ impl Supervisor {
         }
     }
 
-    fn load(&self, name: &EnvironmentName) -> Result<Driver<LinuxEnvironment>, Refusal> {
-        let host = LinuxEnvironment::open(Arc::clone(&self.linux), name.clone())?;
-        let driver = Driver::load(name.clone(), host)?;
-        self.linux.needs(name, driver.state().keep());
-        Ok(driver)
+    fn environment(&self, name: EnvironmentName) -> Environment {
+        Environment {
+            name,
+            linux: Arc::clone(&self.linux),
+            clock: self.clock,
+            turn: Arc::clone(&self.turn),
+            watching: Watching::default(),
+            watched: Arc::default(),
+            changed: Arc::clone(&self.changed),
+            published: Arc::default(),
+        }
     }
 
-    fn run(&mut self, name: EnvironmentName, driver: Driver<LinuxEnvironment>) -> Result<(), Refusal> {
+    /// `first` is what a load has come to already; else the environment's thread begins with one.
+    fn run(&mut self, own: Environment, first: Option<Loaded>) -> Result<(), Refusal> {
         let (messages, inbox) = mpsc::channel();
-        let published = Arc::new(Mutex::new(driver.report(self.clock.now())));
-        let (watching, watched) = (driver.watching(), Arc::new(Notify::new()));
         self.turn.join(messages.clone());
-        let worker = Worker {
-            name: name.clone(),
-            linux: Arc::clone(&self.linux),
-            driver,
-            clock: self.clock,
-            inbox,
-            turn: Arc::clone(&self.turn),
-            published: Arc::clone(&published),
-            watched: Arc::clone(&watched),
-            changed: Arc::clone(&self.changed),
-            refused: None,
-        };
-        let prober = prober::Prober {
-            environment: name.clone(),
-            linux: Arc::clone(&self.linux),
-            watching: watching.clone(),
-            clock: self.clock,
-            watched,
-            changed: Arc::clone(&self.changed),
-            messages: messages.clone(),
-        };
-        let worker = spawn(&format!("houston-{name}"), move || worker.run())?;
-        let prober = tokio::spawn(prober.run());
-        self.environments.insert(name, Supervised { messages, published, watching, worker, prober });
+        let (kept, probed) = (own.clone(), own.clone());
+        let worker = spawn(&format!("houston-{}", own.name), move || kept.keep(&inbox, first))?;
+        let prober = tokio::spawn(prober::Prober { own: probed, messages: messages.clone() }.run());
+        self.environments.insert(own.name.clone(), Supervised { own, messages, worker, prober });
         Ok(())
     }
 
     fn send(&self, name: &EnvironmentName, message: Message) {
-        // A worker that is gone has failed loudly; the others go on.
+        // One that was forgotten hears no more.
         if let Some(environment) = self.environments.get(name) {
             let _ = environment.messages.send(message);
         }

@@ -14,7 +14,6 @@ use houston_common::error::{Code, Refusal};
 use houston_common::exchange::{CheckIn, CheckInAnswer};
 use houston_common::id::Platform;
 use houston_common::report::{EnvironmentReport, PROTOCOL, Position, Report};
-use houston_common::tls::ClockFloor;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::apply::boot_time::BootTime;
@@ -24,10 +23,12 @@ use crate::supervisor::{Changed, Supervisor, says_the_same};
 use crate::{inventory, random};
 use credentials::Credentials;
 use pace::{GAP, Outcome, Pace, Pause};
+use vouched::Vouched;
 
 pub mod credentials;
 pub mod pace;
 pub mod renewal;
+pub mod vouched;
 
 /// How long a check-in waits for the workers to take in what the last one brought: so that it is not told
 /// again what it knows. One in the middle of a hook is not waited for.
@@ -40,7 +41,7 @@ pub struct Sync {
     pub credentials: Credentials,
     pub clock: BootClock,
     /// What certificates are judged by.
-    pub floor: ClockFloor,
+    pub vouched: Vouched,
     pub start: Start,
     pub platforms: Vec<Platform>,
     /// The agent's directory.
@@ -165,7 +166,7 @@ impl Conversation {
             tracing::info!("the coordinator answers again");
         }
         self.pace.set_hold(answer.hold);
-        self.own.floor.raise(answer.server_time);
+        self.own.vouched.raise(answer.server_time);
         if answer.renew_now {
             self.own.credentials.renew_now();
         }

@@ -165,6 +165,7 @@ codes! {
     ServiceStop "E-SERVICE-STOP" Failed "A service could not be stopped."
     Unhealthy "E-UNHEALTHY" Failed "A release did not become healthy within its time, or turned unhealthy."
     ApplyDeadline "E-DEADLINE" Failed "An activation missed its deadline."
+    DeadlineShort "E-DEADLINE-SHORT" Failed "A release's timeouts add up to more than its apply deadline."
     Io "E-IO" Failed "The host's disk or kernel refused an operation."
     Demo "E-DEMO" Failed "The demo did not go as it should."
     HostLost "E-LOST" Failed "The host was silent past its deadline."

@@ -149,8 +149,9 @@ impl fmt::Display for HookPhase {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
     pub command: Command,
-    /// At most [`HOOK_TIMEOUT_MAX`].
-    pub timeout: Duration,
+    /// At most [`HOOK_TIMEOUT_MAX`]. Absent, it is [`HOOK_TIMEOUT_DEFAULT`], or what is left to the
+    /// activation if that is less.
+    pub timeout: Option<Duration>,
     /// The agent's own user if absent.
     pub user: Option<String>,
     /// Whether the hook may run again after a crash in its middle. If not, the crash reverts.

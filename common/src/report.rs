@@ -60,7 +60,8 @@ pub struct EnvironmentReport {
     /// What is active, recomputed from disk. Absent if nothing is.
     pub running: Option<ReleaseDigest>,
     pub health: HealthReport,
-    /// The failure that the phase ended in, or that a prepare ended in.
+    /// The failure that the phase ended in, or that a prepare ended in. With a phase that has not gone wrong
+    /// it is a warning, of the phase that it names; it says nothing of health.
     pub failure: Option<Failure>,
 }
 

@@ -1,16 +1,11 @@
 //! Hooks that misbehave in every way that hooks do: each ends in its time with its code, leaves nothing
 //! behind, and does not take the agent with it.
 
-use std::time::{Duration, Instant};
-
 use houston_common::id::is_plain;
 use houston_tests::fleet::{Fleet, Hook, NO_BAKES, POLICY, Package, QUICK, until};
 
 /// A8: whatever hooks print or start, the agent stays below this.
 const AGENT_KIB_MAX: u64 = 64 << 10;
-
-/// From TERM to KILL, and what two cores that are busy may add to it.
-const OVERTIME: Duration = Duration::from_secs(40);
 
 struct Misbehaviour {
     version: &'static str,
@@ -103,9 +98,8 @@ fn a_hook_that_misbehaves_ends_in_its_time_with_its_code() {
     for Misbehaviour { version, body, timeout, exit, code, says } in MISBEHAVIOURS {
         let hook = Hook { timeout, ..Hook::new("start", body) };
         let set = fleet.push(&Package::web(version).with(hook));
-        let started = Instant::now();
+        // What is not ended in its own time ends with the deadline, which has another code.
         fleet.roll("prod", &set, exit);
-        assert!(started.elapsed() < OVERTIME, "{version}: {:?}", started.elapsed());
         assert_eq!(agent.traced(&format!("start {version} begin")), 1, "{version}");
         // What still runs is the service alone, of the release that it should be.
         let pid = until("the service runs", || agent.service_pid());

@@ -127,7 +127,8 @@ impl Library {
     }
 }
 
-/// The file's text. Hooks differ from version to version; some must not run twice.
+/// The file's text. Hooks differ from version to version; some must not run twice. All that they ask for
+/// together fits into the shortest deadline, or a host would not begin.
 fn text(package: &str, number: usize, manner: Manner, random: &mut Random) -> String {
     let mut text = format!("name = \"{package}\"\nversion = \"{number}\"\n");
     let mut hook = |phase: &str, timeout: u32, rerun: bool| {
@@ -137,22 +138,22 @@ fn text(package: &str, number: usize, manner: Manner, random: &mut Random) -> St
         );
     };
     if manner == Manner::CheckRefuses || random.chance(30) {
-        hook("check", 10, true);
+        hook("check", 3, true);
     }
     for phase in ["drain", "resume", "cleanup"] {
         if random.chance(30) {
-            hook(phase, 10, random.chance(70));
+            hook(phase, 3, random.chance(70));
         }
     }
     if manner == Manner::StopFails || random.chance(40) {
-        hook("stop", 10, random.chance(70));
+        hook("stop", 3, random.chance(70));
     }
     if manner == Manner::StartHangs || random.chance(70) {
-        hook("start", 15, random.chance(50));
+        hook("start", 5, random.chance(50));
     }
     let _ = write!(
         text,
-        "\n[[services]]\nname = \"{package}\"\ncommand = [\"bin/{package}\"]\n\
+        "\n[[services]]\nname = \"{package}\"\ncommand = [\"bin/{package}\"]\nstop_grace = \"2s\"\n\
          \n[[services.health]]\nhttp = {{ port = 8080, path = \"/\" }}\n\
          interval = \"5s\"\ntimeout = \"1s\"\nhealthy_after = 2\nunhealthy_after = 2\n\
          \n[settings]\nMODE = {{ default = \"fine\" }}\n"

@@ -12,19 +12,21 @@ use houston_common::assignment::Assignment;
 use houston_common::digest::ReleaseDigest;
 use houston_common::error::{Code, Refusal};
 use houston_common::id::EnvironmentName;
+use houston_common::package::HOOK_TIMEOUT_DEFAULT;
 use houston_common::release::ReleaseContent;
 use houston_common::report::{EnvironmentReport, Phase};
 
 use super::boot_time::BootTime;
 use super::deployment::Deployment;
-use super::failure::{failure, of_refusal};
+use super::failure::of_refusal;
 use super::health::{CheckId, Health, ProbeRun};
-use super::journal::{self, Unreadable};
-use super::machine::{Action, Event, Floor, State, Task};
+use super::journal;
+use super::machine::{Action, Event, State, Task};
 use super::steps::{Step, StepKind};
 use super::watching::{Subject, Watching};
 use crate::host::{Fetch, HookStep, Host, Record, ServiceStep, StepError};
 
+mod load;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -79,47 +81,6 @@ pub struct Driver<H> {
 }
 
 impl<H: Host> Driver<H> {
-    /// Reads the state, or rebuilds it from the disk if its record is damaged. Refused if the disk
-    /// cannot be read or a newer agent has written it; then nothing has been changed.
-    pub fn load(environment: EnvironmentName, mut host: H) -> Result<Self, Refusal> {
-        let measured = host.measure();
-        let floor = load_floor(&mut host)?;
-        let (state, is_damaged) = match host.read_record(Record::Journal)? {
-            Some(bytes) => match journal::read_state(&bytes) {
-                Ok(state) => (Some(state), false),
-                Err(Unreadable::Newer(version)) => return Err(newer(Record::Journal, version)),
-                Err(Unreadable::Damaged(reason)) => {
-                    tracing::error!(%environment, "the journal is damaged and set aside: {reason}");
-                    host.set_record_aside(Record::Journal)?;
-                    (None, true)
-                }
-            },
-            None => (None, floor.is_some()),
-        };
-        let is_recorded = state.is_some();
-        let current = measured.as_ref().map_or_else(|_| Deployment::nothing(), Clone::clone);
-        let link = current.link();
-        let state = match state {
-            Some(state) => state.with_recorded(floor),
-            None if is_damaged => {
-                let what = "the host's journal was lost; what runs was measured from disk";
-                State::rebuilt(Arc::new(current), floor, failure(Code::JournalDamaged, Phase::Idle, what))
-            }
-            None => State::new(Arc::new(current)),
-        };
-        Ok(Self {
-            environment,
-            host,
-            is_new: true,
-            state,
-            is_recorded,
-            pending: Some(Event::Loaded),
-            watching: Watching::default(),
-            measured: link,
-            blocked: None,
-        })
-    }
-
     /// Takes an assignment that a check-in brought, which was sent at `sent`. Repeating one is harmless.
     /// If the same answer also acknowledges a report, call [`Driver::reported`] first.
     pub fn assign(&mut self, assignment: Assignment, sent: BootTime, now: BootTime) -> Result<(), NotTaken> {
@@ -182,9 +143,10 @@ impl<H: Host> Driver<H> {
         &self.state
     }
 
-    /// For whoever probes while the driver is busy.
-    pub fn watching(&self) -> Watching {
-        self.watching.clone()
+    /// With a watch that somebody else has too, who probes while the driver is busy.
+    #[must_use]
+    pub fn watched_by(self, watching: Watching) -> Self {
+        Self { watching, ..self }
     }
 
     pub fn host(&mut self) -> &mut H {
@@ -246,7 +208,7 @@ impl<H: Host> Driver<H> {
     /// Nothing else may do so after a reboot. What does not start is for its health to tell.
     fn start_what_should_run(&mut self) {
         for step in self.state.should_run() {
-            if let Err(error) = perform_step(&mut self.host, &step, Duration::ZERO) {
+            if let Err(error) = perform_step(&mut self.host, &step, Duration::MAX) {
                 tracing::warn!(environment = %self.environment, package = %step.package.file.name, "{error}");
             }
         }
@@ -377,28 +339,16 @@ fn perform_step(host: &mut impl Host, step: &Step, time_left: Duration) -> Resul
     let (release, package) = (step.release, &*step.package);
     match &step.kind {
         StepKind::Hook(phase, hook) => {
-            let timeout = hook.timeout.min(time_left);
+            let timeout = hook.timeout.unwrap_or(HOOK_TIMEOUT_DEFAULT).min(time_left);
             host.run_hook(HookStep { release, package, phase: *phase, hook, timeout })
         }
-        StepKind::StopService(service) => host.stop_service(ServiceStep { release, package, service }),
-        StepKind::StartService(service) => host.start_service(ServiceStep { release, package, service }),
-    }
-}
-
-/// A damaged floor is set aside: the journal has the same.
-fn load_floor(host: &mut impl Host) -> Result<Option<Floor>, Refusal> {
-    let Some(bytes) = host.read_record(Record::Floor)? else { return Ok(None) };
-    match journal::read_floor(&bytes) {
-        Ok(floor) => Ok(Some(floor)),
-        Err(Unreadable::Newer(version)) => Err(newer(Record::Floor, version)),
-        Err(Unreadable::Damaged(reason)) => {
-            tracing::error!("the floor is damaged and set aside: {reason}");
-            host.set_record_aside(Record::Floor).map(|()| None)
+        StepKind::StopService(service) => {
+            let grace = service.stop_grace.min(time_left);
+            host.stop_service(ServiceStep { release, package, service, grace })
+        }
+        StepKind::StartService(service) => {
+            let grace = service.stop_grace.min(time_left);
+            host.start_service(ServiceStep { release, package, service, grace })
         }
     }
-}
-
-fn newer(record: Record, version: u32) -> Refusal {
-    let what = format!("the {} has format {version}, which a newer agent has written", record.name());
-    Refusal::new(Code::StateNewer, what, "install the newer agent again")
 }

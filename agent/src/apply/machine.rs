@@ -11,6 +11,8 @@
 //! - While a new release is proved, a check that fails reverts at once; `start_grace` and `unhealthy_after`
 //!   are the patience that the package asked for. A way back is given until its deadline: there is nothing
 //!   better to go to.
+//! - What packages ask for must fit into the deadline, there and back, or nothing is begun: a hook that is
+//!   cut off half way, though it kept its word, would be worse than none.
 //! - A release without services has nothing to prove, and none of its waits for a health window.
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
@@ -326,22 +328,27 @@ impl Course {
 
     /// What the course changes, given what ran before it.
     pub fn change(&self, before: &Running) -> Change {
-        let (target, mut from) = (&self.prepared.target, before.all());
-        if let Some(revert) = &self.revert {
-            // The last is the one that `current` names. A target that was never started counts too: what
-            // it would have changed has been stopped.
-            if revert.was_started {
-                from.retain(|deployment| deployment.release != target.release);
-                from.push(Arc::clone(target));
-            } else if from.iter().all(|deployment| deployment.release != target.release) {
-                from.insert(0, Arc::clone(target));
+        match &self.revert {
+            None => {
+                let (from, to) = (before.all(), Arc::clone(&self.prepared.target));
+                Change { from, whole: before.whole, stop_hooks: true, to }
             }
+            Some(revert) => self.change_back(before, revert.was_started),
         }
-        Change {
-            from,
-            whole: before.whole,
-            stop_hooks: self.revert.as_ref().is_none_or(|revert| revert.was_started),
-            to: Arc::clone(self.destination()),
+    }
+
+    /// What the way back changes.
+    fn change_back(&self, before: &Running, was_started: bool) -> Change {
+        let (target, mut from) = (&self.prepared.target, before.all());
+        // The last is the one that `current` names. A target that was never started counts too: what it
+        // would have changed has been stopped.
+        if was_started {
+            from.retain(|deployment| deployment.release != target.release);
+            from.push(Arc::clone(target));
+        } else if from.iter().all(|deployment| deployment.release != target.release) {
+            from.insert(0, Arc::clone(target));
         }
+        let to = Arc::clone(&self.prepared.way_back);
+        Change { from, whole: before.whole, stop_hooks: was_started, to }
     }
 }

@@ -10,7 +10,9 @@
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use houston_common::digest::ReleaseDigest;
 use houston_common::id::PackageName;
@@ -47,6 +49,31 @@ impl Step {
 
     pub fn is_hook(&self) -> bool {
         matches!(self.kind, StepKind::Hook(..))
+    }
+
+    /// The time that its package asks for. A hook that asks for none makes do with what is left.
+    pub fn asks_for(&self) -> Duration {
+        match &self.kind {
+            StepKind::Hook(_, hook) => hook.timeout.unwrap_or_default(),
+            StepKind::StopService(service) => service.stop_grace,
+            StepKind::StartService(_) => Duration::ZERO,
+        }
+    }
+}
+
+/// As in `the hook "drain" of package web`.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let package = &self.package.file.name;
+        match &self.kind {
+            StepKind::Hook(phase, _) => write!(f, "the hook \"{phase}\" of package {package}"),
+            StepKind::StopService(service) => {
+                write!(f, "the stop of service {} of package {package}", service.name)
+            }
+            StepKind::StartService(service) => {
+                write!(f, "the start of service {} of package {package}", service.name)
+            }
+        }
     }
 }
 

@@ -31,7 +31,7 @@ use crate::link::Link;
 pub mod environment;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use environment::LinuxEnvironment;
 

@@ -4,16 +4,11 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use houston_common::id::EnvironmentName;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::Changed;
+use super::keeper::Environment;
 use super::worker::Message;
 use crate::apply::health::{CheckId, ProbeKind, ProbeRun};
-use crate::apply::watching::Watching;
-use crate::boot_clock::BootClock;
-use crate::host::linux::Linux;
 use crate::host::probe::{ProbeContext, Probed, probe};
 use crate::host::service::ServiceKey;
 
@@ -22,13 +17,7 @@ const NOTHING_DUE: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 pub struct Prober {
-    pub environment: EnvironmentName,
-    pub linux: Arc<Linux>,
-    pub watching: Watching,
-    pub clock: BootClock,
-    /// Something else may be there to watch.
-    pub watched: Arc<Notify>,
-    pub changed: Changed,
+    pub own: Environment,
     pub messages: Sender<Message>,
 }
 
@@ -37,21 +26,21 @@ impl Prober {
     pub async fn run(self) {
         let mut running: JoinSet<(CheckId, Result<(), String>)> = JoinSet::new();
         loop {
-            let now = self.clock.now();
-            for run in self.watching.due(now) {
+            let now = self.own.clock.now();
+            for run in self.own.watching.due(now) {
                 self.begin(&mut running, run);
             }
-            let due = self.watching.next_probe().and_then(|next| next.since(now)).unwrap_or(NOTHING_DUE);
+            let due = self.own.watching.next_probe().and_then(|next| next.since(now)).unwrap_or(NOTHING_DUE);
             tokio::select! {
                 // A permit that comes while nobody waits is kept.
-                () = self.watched.notified() => {}
+                () = self.own.watched.notified() => {}
                 () = tokio::time::sleep(due) => {}
                 // Cancel safe: a result that is not taken stays in the set.
                 Some(probed) = running.join_next() => {
                     // One that panicked has no result, and its check becomes late.
                     if let Ok((id, result)) = probed {
-                        self.watching.observe(id, result, self.clock.now());
-                        self.changed.notify_one();
+                        self.own.watching.observe(id, result, self.own.clock.now());
+                        self.own.changed.notify_one();
                         if self.messages.send(Message::Probed).is_err() {
                             return;
                         }
@@ -63,7 +52,7 @@ impl Prober {
 
     fn begin(&self, running: &mut JoinSet<(CheckId, Result<(), String>)>, run: ProbeRun) {
         let ProbeRun { id, release, package, service, probe: kind, timeout } = run;
-        let (linux, environment) = (Arc::clone(&self.linux), self.environment.clone());
+        let (linux, environment) = (Arc::clone(&self.own.linux), self.own.name.clone());
         match kind {
             ProbeKind::ProcessRuns => {
                 let key = ServiceKey { environment, package: package.file.name.clone(), service };

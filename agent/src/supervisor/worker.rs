@@ -2,23 +2,19 @@
 
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use houston_common::assignment::Assignment;
 use houston_common::error::Refusal;
-use houston_common::id::EnvironmentName;
-use houston_common::report::{EnvironmentReport, Failure, Phase};
-use tokio::sync::{Notify, oneshot};
+use houston_common::report::{Failure, Phase};
+use tokio::sync::oneshot;
 
-use super::turn::Turn;
-use super::{Changed, says_the_same};
+use super::keeper::Environment;
 use crate::apply::boot_time::BootTime;
 use crate::apply::driver::{Driver, NotTaken, Wait};
 use crate::apply::failure::of_refusal;
 use crate::apply::machine::Action;
-use crate::boot_clock::BootClock;
-use crate::host::linux::{Linux, LinuxEnvironment};
+use crate::host::linux::LinuxEnvironment;
 
 /// What is current is read again this often, for damage that nobody has noticed. It costs a read of the
 /// whole release: an hour keeps that below a thousandth of a disk's time for a release of a few GB.
@@ -47,27 +43,26 @@ pub enum Message {
 }
 
 #[derive(Debug)]
-pub struct Worker {
-    pub name: EnvironmentName,
-    pub linux: Arc<Linux>,
-    pub driver: Driver<LinuxEnvironment>,
-    pub clock: BootClock,
-    pub inbox: Receiver<Message>,
-    pub turn: Arc<Turn>,
-    pub published: Arc<Mutex<EnvironmentReport>>,
-    /// Tells the prober to look at what there is to watch.
-    pub watched: Arc<Notify>,
-    pub changed: Changed,
+pub struct Worker<'a> {
+    own: &'a Environment,
+    inbox: &'a Receiver<Message>,
+    driver: Driver<LinuxEnvironment>,
     /// Why the newest assignment was not taken.
-    pub refused: Option<Failure>,
+    refused: Option<Failure>,
 }
 
-impl Worker {
+impl<'a> Worker<'a> {
+    pub fn new(own: &'a Environment, inbox: &'a Receiver<Message>, driver: Driver<LinuxEnvironment>) -> Self {
+        Self { own, inbox, driver, refused: None }
+    }
+
+    /// Until the environment is forgotten or the agent stops.
     pub fn run(mut self) {
-        let mut measured = self.clock.now();
+        let mut measured = self.own.clock.now();
+        self.publish();
         loop {
             let wait = self.step();
-            let now = self.clock.now();
+            let now = self.own.clock.now();
             let wait = match wait {
                 Wait::No => Duration::ZERO,
                 Wait::Until(then) => then_in(then, now).max(WAIT_MIN),
@@ -94,21 +89,21 @@ impl Worker {
     fn step(&mut self) -> Wait {
         let is_activating = self.driver.state().is_activating();
         let wants_turn = is_activating || self.driver.state().action() == Action::Begin;
-        let may_begin = wants_turn && self.turn.take(&self.name);
+        let may_begin = wants_turn && self.own.turn.take(&self.own.name);
         // Whoever collects must know what this environment needs before it begins to need it.
-        self.linux.needs(&self.name, self.driver.state().keep());
-        let wait = self.driver.step(self.clock.now(), may_begin);
+        self.own.linux.needs(&self.own.name, self.driver.state().keep());
+        let wait = self.driver.step(self.own.clock.now(), may_begin);
         if may_begin && !self.driver.state().is_activating() {
-            self.turn.give_up(&self.name);
+            self.own.turn.give_up(&self.own.name);
         }
         // A new watch may have begun without a new phase to report: on the way back all legs are one.
-        self.watched.notify_one();
+        self.own.watched.notify_one();
         self.publish();
         wait
     }
 
     fn take(&mut self, message: Message) -> ControlFlow<()> {
-        let now = self.clock.now();
+        let now = self.own.clock.now();
         match message {
             Message::Assign { assignment, sent, taken } => {
                 self.assign(assignment, sent, now);
@@ -118,11 +113,11 @@ impl Worker {
             Message::Reported(phase) => self.driver.reported(phase, now),
             Message::Probed | Message::TurnIsFree => {}
             Message::Forget if self.driver.state().runs_nothing() => {
-                match self.linux.forget(&self.name) {
+                match self.own.linux.forget(&self.own.name) {
                     Ok(()) => {
-                        tracing::info!(environment = %self.name, "forgotten: it is gone and nothing of it runs")
+                        tracing::info!(environment = %self.own.name, "forgotten: it is gone and nothing of it runs")
                     }
-                    Err(refusal) => tracing::warn!(environment = %self.name, "{refusal}"),
+                    Err(refusal) => tracing::warn!(environment = %self.own.name, "{refusal}"),
                 }
                 return ControlFlow::Break(());
             }
@@ -143,24 +138,16 @@ impl Worker {
         });
         if let (Some(failure), true) = (&refused, refused != self.refused) {
             let number = format!("{}.{}", stamp.epoch, stamp.generation);
-            tracing::warn!(environment = %self.name, number, "an assignment is not taken: {}", failure.message);
+            tracing::warn!(environment = %self.own.name, number, "an assignment is not taken: {}", failure.message);
         }
         self.refused = refused;
         self.publish();
     }
 
-    fn publish(&mut self) {
-        let mut report = self.driver.report(self.clock.now());
+    fn publish(&self) {
+        let mut report = self.driver.report(self.own.clock.now());
         report.failure = report.failure.or_else(|| self.refused.clone());
-        {
-            let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-            if says_the_same(&published, &report) {
-                return;
-            }
-            *published = report.clone();
-        }
-        self.linux.show(&report);
-        self.changed.notify_one();
+        self.own.publish(report);
     }
 }
 

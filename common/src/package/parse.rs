@@ -10,8 +10,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::{
-    Command, HOOK_TIMEOUT_DEFAULT, HOOK_TIMEOUT_MAX, Hook, HookPhase, Limits, PACKAGE_FILE, PackageFile,
-    Restart, Service,
+    Command, HOOK_TIMEOUT_MAX, Hook, HookPhase, Limits, PACKAGE_FILE, PackageFile, Restart, Service,
 };
 use crate::clock::{Exact, parse_duration};
 use crate::error::{Code, Refusal, nearest};
@@ -163,19 +162,12 @@ fn hook_of(source: &Source<'_>, hook: Spanned<raw::Hook>) -> Result<Hook, Refusa
         let what = "a hook with rerun = false has no timeout";
         return Err(source.refuse(Code::HookTimeoutValue, at, what, next));
     }
-    let timeout = match &hook.timeout {
-        Some(text) => duration(
-            source,
-            text,
-            Code::HookTimeoutValue,
-            "timeout",
-            Duration::from_millis(1)..=HOOK_TIMEOUT_MAX,
-        )?,
-        None => HOOK_TIMEOUT_DEFAULT,
-    };
+    let range = Duration::from_millis(1)..=HOOK_TIMEOUT_MAX;
+    let timeout =
+        hook.timeout.as_ref().map(|text| duration(source, text, Code::HookTimeoutValue, "timeout", range));
     Ok(Hook {
         command: command(source, &hook.command)?,
-        timeout,
+        timeout: timeout.transpose()?,
         user: user(source, hook.user)?,
         rerun: hook.rerun,
     })

@@ -143,7 +143,7 @@ fn every_key_is_read() {
     let seconds = Duration::from_secs;
     let hook = |command, timeout, user: Option<&str>, rerun| Hook {
         command,
-        timeout,
+        timeout: Some(timeout),
         user: user.map(str::to_owned),
         rerun,
     };
@@ -286,7 +286,7 @@ fn timeouts_are_within_the_cap() {
     }
     refused(&with("rerun = false"), Code::HookTimeoutValue, "say how long it may take with timeout");
     let hook = parse(&with("")).expect("valid").hooks.remove(&HookPhase::Check).expect("declared");
-    assert_eq!((hook.timeout, hook.rerun), (HOOK_TIMEOUT_DEFAULT, true));
+    assert_eq!((hook.timeout, hook.rerun), (None, true));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::apply::machine::At;
 use crate::apply::machine::samples::{
     HOOKS, NEW, NEWER, OLD, TERMS, assignment, at, content, deployment, laid_out,
 };
+use crate::apply::steps::Change;
 
 /// A step takes so long.
 const STEP: Duration = Duration::from_millis(10);
@@ -483,4 +484,25 @@ fn health_goes_on_after_the_end_and_is_only_reported() {
     assert!(matches!(report.health, HealthReport::Unhealthy { .. }), "{report:?}");
     assert_eq!(report.phase, Phase::Settled);
     assert!(bench.world.borrow().log.is_empty());
+}
+
+#[test]
+fn hooks_and_stops_are_given_no_more_than_what_is_left() {
+    let world: Rc<RefCell<World>> = Rc::default();
+    let mut host = FakeHost(Rc::clone(&world));
+    let mut given = |timeout: Option<Duration>, left: u64| {
+        let mut web = laid_out(&content("web 1"));
+        let hooks = Arc::make_mut(&mut web.packages[0]).file.hooks.values_mut();
+        hooks.for_each(|hook| hook.timeout = timeout);
+        let (from, to) = (vec![Arc::new(web)], Arc::new(Deployment::nothing()));
+        for step in (Change { from, whole: true, stop_hooks: true, to }).stop() {
+            perform_step(&mut host, &step, Duration::from_secs(left)).expect("done");
+        }
+        std::mem::take(&mut world.borrow_mut().given).iter().map(Duration::as_secs).collect::<Vec<_>>()
+    };
+    let minute = Some(Duration::from_secs(60));
+    assert_eq!(given(minute, 3600), [60, 10, 10, 60]);
+    assert_eq!(given(minute, 30), [30, 10, 10, 30]);
+    assert_eq!(given(minute, 3), [3, 3, 3, 3]);
+    assert_eq!(given(None, 3600), [300, 10, 10, 300]);
 }

@@ -32,6 +32,8 @@ pub struct World {
     pub hooks: BTreeMap<(TreeDigest, HookPhase), u32>,
     /// What was done that could disturb, in order.
     pub log: Vec<String>,
+    /// What hooks and stops were given, in order.
+    pub given: Vec<Duration>,
     /// What `current` was changed to.
     pub switches: Vec<Option<ReleaseDigest>>,
 
@@ -145,6 +147,7 @@ impl Host for FakeHost {
         let key = (hook.package.tree, hook.phase);
         // Begun and ended are two effects: a crash may come in the middle.
         self.effect(|world| {
+            world.given.push(hook.timeout);
             *world.hooks.entry(key).or_default() += 1;
             world
                 .log
@@ -170,6 +173,7 @@ impl Host for FakeHost {
 
     fn stop_service(&mut self, step: ServiceStep<'_>) -> Result<(), StepError> {
         self.effect(|world| {
+            world.given.push(step.grace);
             let file = &step.package.file;
             if world.services.remove(&(file.name.clone(), step.service.name.clone())).is_some() {
                 world.log.push(format!("- {}/{}", file.name, step.service.name));

@@ -155,7 +155,7 @@ stored_struct!(PackageFile as PackageFileRecord {
 stored_enum!(#[derive(PartialEq, Eq, PartialOrd, Ord)] HookPhase as HookPhaseRecord { Check, Drain, Stop, Start, Resume, Cleanup });
 stored_struct!(Hook as HookRecord {
     command: Command,
-    timeout: Duration,
+    timeout: Option<Duration>,
     user: Option<String>,
     rerun: bool,
 });

@@ -2,7 +2,9 @@
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use houston_common::clock::Exact;
 use houston_common::error::Code;
 use houston_common::report::Failure;
 
@@ -10,11 +12,11 @@ use super::{At, Course, Ended, Leg, Outcome, Prepared, Revert, Running, State};
 use crate::apply::boot_time::{BootTime, Timer};
 use crate::apply::failure::{and_then, failure, of_step};
 use crate::apply::health::Health;
-use crate::apply::steps::Change;
+use crate::apply::steps::{Change, Step};
 use crate::host::StepError;
 
 impl State {
-    /// The point of no return, unless the grant has run out.
+    /// The point of no return, unless the grant has run out, or its time cannot be enough.
     pub(super) fn begun(&self, prepared: &Prepared, now: BootTime) -> Self {
         let prepared = prepared.clone();
         match prepared.task.terms() {
@@ -22,7 +24,13 @@ impl State {
                 let leg = Leg::Stopping { next: 0 };
                 let deadline = Timer::new(now, terms.apply_deadline);
                 let course = Course { prepared, terms, deadline, leg, warning: None, revert: None };
-                self.go(course, leg, now)
+                match course.asks_too_much(&self.running) {
+                    Some(message) => {
+                        let failure = failure(Code::DeadlineShort, self.phase(), &message);
+                        self.with(At::Idle { failure: Some(failure) })
+                    }
+                    None => self.go(course, leg, now),
+                }
             }
             _ => self.with(At::Ready { prepared, is_void: true }),
         }
@@ -149,6 +157,32 @@ impl State {
         }
         ended.cleanup.remove(0);
         self.with(At::Ended(ended))
+    }
+}
+
+impl Course {
+    /// Why the deadline cannot be kept if everything takes the time that its package asks for.
+    fn asks_too_much(&self, before: &Running) -> Option<String> {
+        let Prepared { target, way_back, .. } = &self.prepared;
+        let back = (way_back.release != target.release).then(|| self.change_back(before, true));
+        let ways = [("the activation", Some(self.change(before))), ("its way back", back)];
+        ways.into_iter().find_map(|(way, change)| {
+            let change = change?;
+            let steps: Vec<Step> = [change.stop(), change.start(), change.resume()].concat();
+            let window = if change.to.has_services() { self.terms.health_window } else { Duration::ZERO };
+            let asked = steps.iter().map(Step::asks_for).fold(window, Duration::saturating_add);
+            let longest = steps.iter().max_by_key(|step| step.asks_for())?;
+            (asked > self.terms.apply_deadline).then(|| {
+                format!(
+                    "{way} may take {} by the timeouts of its packages and the health window, its apply \
+                     deadline is {}; the longest is {}, {}",
+                    Exact(asked),
+                    Exact(self.terms.apply_deadline),
+                    longest,
+                    Exact(longest.asks_for())
+                )
+            })
+        })
     }
 }
 

@@ -79,7 +79,7 @@ fn package_file(name: &str, version: &str) -> PackageFile {
     };
     let hook = Hook {
         command: command("bin/hook"),
-        timeout: Duration::from_secs(60),
+        timeout: Some(Duration::from_secs(60)),
         user: None,
         rerun: name != "once",
     };

@@ -367,3 +367,62 @@ fn a_surprise_on_the_disk_is_believed_and_nothing_is_left_alone() {
     assert_eq!(surprised.running.leftovers, [deployment(OLD)]);
     assert!(!surprised.running.whole);
 }
+
+/// The state after a grant to go from `from` to `target` and back, in this time, with or without the
+/// timeouts of its hooks.
+fn begun(from: &str, target: &str, seconds: u64, has_timeouts: bool) -> State {
+    let lay_out = |packages: &str| {
+        let mut laid_out = laid_out(&content(packages));
+        for package in laid_out.packages.iter_mut().filter(|_| !has_timeouts) {
+            Arc::make_mut(package).file.hooks.values_mut().for_each(|hook| hook.timeout = None);
+        }
+        Arc::new(laid_out)
+    };
+    let terms = Terms { apply_deadline: Duration::from_secs(seconds), ..TERMS };
+    let assignment = assignment(5, Order::Activate(terms), target, from);
+    let (target, way_back) = (lay_out(target), lay_out(from));
+    let events = [
+        Event::Assigned(Task { assignment, sent: at(100) }),
+        Event::Fetched,
+        Event::LaidOut { target, way_back: Arc::clone(&way_back), from: Some(Arc::clone(&way_back)) },
+        Event::StepDone,
+        Event::Begun,
+    ];
+    events.into_iter().fold(State::new(way_back), |state, event| state.on(event, at(100)).expect("taken"))
+}
+
+#[test]
+fn what_packages_ask_for_must_fit_into_the_deadline_there_and_back() {
+    for (from, target, has_timeouts, asked, way) in [
+        // The stop of web: two hooks and two services. Its start: two hooks and the health window.
+        (OLD, NEW, true, 140 + 150, "the activation"),
+        ("db 1", NEW, true, 140 + 30, "its way back"),
+        (OLD, NEW, false, 20 + 30, "the activation"),
+    ] {
+        let enough = begun(from, target, asked, has_timeouts);
+        assert!(enough.is_activating(), "{from} to {target}: {:?}", enough.report());
+        let short = begun(from, target, asked - 1, has_timeouts);
+        let (phase, failure) = short.report();
+        let failure = failure.expect("a failure");
+        assert_eq!((phase, failure.code), (Phase::Idle, Code::DeadlineShort));
+        assert!(failure.message.starts_with(way), "{}", failure.message);
+        assert!(has_timeouts != failure.message.contains("is the stop of service"), "{}", failure.message);
+        assert_eq!(short.action(), Action::Wait, "nothing is disturbed");
+    }
+}
+
+#[test]
+fn a_warning_is_told_until_the_next_assignment() {
+    let mut state = state("Stopping");
+    state = state.on(Event::StepFailed(step_error()), at(100)).expect("passed");
+    state = steps(&state, 3);
+    state = state.on(Event::Switched { running: deployment(NEW).link() }, at(100)).expect("switched");
+    state = steps(&state, 3).on(healthy(at(100)), at(130)).expect("well");
+    state = steps(&steps(&state, 1), 1).on(Event::Collected, at(130)).expect("collected");
+    let told = state.on(Event::Reported, at(130)).expect("told");
+    let (phase, failure) = told.report();
+    let failure = failure.expect("a warning");
+    assert_eq!((phase, failure.phase, failure.code), (Phase::Settled, Phase::Stopping, Code::HookExit));
+    let next = told.on(Event::Assigned(prepare(6, NEWER, at(131))), at(131)).expect("taken");
+    assert_eq!(next.report(), (Phase::Fetching, None));
+}

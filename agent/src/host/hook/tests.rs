@@ -137,12 +137,16 @@ fn nothing_else_is_inherited() {
 fn a_hook_that_hangs_is_ended_with_all_that_it_started() {
     for (number, mut bench) in Bench::both().into_iter().enumerate() {
         let mark = format!("sleep 730{}.3", number + 2);
-        bench.timeout = Duration::from_millis(500);
-        let started = Instant::now();
-        let run = bench.run(&shell(&format!("echo before; {mark} & setsid {mark} & {mark}")));
+        // Nobody here waits for that long.
+        (bench.timeout, bench.grace) = (Duration::from_millis(500), Duration::from_secs(300));
+        let script = shell(&format!("echo before; {mark} & setsid {mark} & {mark}"));
+        let run = std::thread::scope(|scope| {
+            let run = scope.spawn(|| bench.run(&script));
+            wait_until("it obeys TERM", || run.is_finished());
+            run.join().unwrap()
+        });
         assert!(matches!(run.outcome, HookOutcome::TimedOut { killed } if killed >= 2), "{:?}", run.outcome);
         assert_eq!(lines(&run)[0], "before");
-        assert!(started.elapsed() < Duration::from_secs(8), "it obeys TERM");
         assert_eq!(running_with(&mark), []);
         let refusal = run.check("the hook \"stop\"", bench.timeout).unwrap_err();
         assert!(refusal.what.contains("did not end within 500ms; killed "), "{refusal}");
@@ -164,16 +168,14 @@ fn a_hook_that_ignores_term_is_killed_after_its_grace() {
 fn a_daemon_that_keeps_standard_output_open_neither_hangs_nor_stays() {
     for (number, bench) in Bench::both().into_iter().enumerate() {
         let mark = format!("sleep 732{number}.5");
-        let started = Instant::now();
         // Forks, leaves the session, loses its parent, keeps the pipe.
         let script = format!(
             "setsid sh -c '(trap \"\" HUP TERM; {mark}) & (setsid {mark} &) ' & sleep 0.2; echo done"
         );
         let run = bench.run(&shell(&script));
-        assert_eq!(run.outcome, HookOutcome::Ok);
+        assert_eq!(run.outcome, HookOutcome::Ok, "its end was seen, not its timeout");
         assert_eq!(lines(&run), ["done"]);
         assert!(run.left_behind >= 2, "{run:?}");
-        assert!(started.elapsed() < Duration::from_secs(8));
         assert_eq!(running_with(&mark), []);
     }
 }

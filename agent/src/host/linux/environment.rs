@@ -164,7 +164,7 @@ impl LinuxEnvironment {
     }
 
     fn spec(&self, step: &ServiceStep<'_>) -> Result<ServiceSpec, Refusal> {
-        let ServiceStep { release, package, service } = *step;
+        let ServiceStep { release, package, service, grace } = *step;
         self.dir.data(&package.file.name, data_owner(&package.file))?;
         Ok(ServiceSpec {
             key: key(&self.name, &package.file.name, &service.name),
@@ -173,7 +173,7 @@ impl LinuxEnvironment {
             restart: service.restart,
             ports: service.ports.clone(),
             limits: service.limits.clone(),
-            stop_grace: service.stop_grace,
+            stop_grace: grace,
             tree: self.linux.state.tree_path(&package.tree),
             variables: self.linux.variables(&self.name, release, package)?,
         })
@@ -270,7 +270,7 @@ impl Host for LinuxEnvironment {
 
     fn stop_service(&mut self, service: ServiceStep<'_>) -> Result<(), StepError> {
         let key = key(&self.name, &service.package.file.name, &service.service.name);
-        let stopped = self.linux.services.stop(&key, service.service.stop_grace);
+        let stopped = self.linux.services.stop(&key, service.grace);
         stopped.map_err(|refusal| self.service_failed(&service, refusal))
     }
 

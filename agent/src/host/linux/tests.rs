@@ -14,16 +14,16 @@ use crate::apply::deployment::Deployment;
 use crate::host::exec::tests::{program, wait_until};
 use crate::host::{Fetch, HookStep, Host as _, Record, ServiceStep};
 
-struct Bench {
-    temp: tempfile::TempDir,
+pub(crate) struct Bench {
+    pub(crate) temp: tempfile::TempDir,
     /// The link leads nowhere: whatever is needed must be here.
-    linux: Arc<Linux>,
+    pub(crate) linux: Arc<Linux>,
     /// Its end lets the runtime end.
     _running: tokio::sync::oneshot::Sender<()>,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let temp = tempfile::tempdir().expect("directory");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
         let handle = runtime.handle().clone();
@@ -42,7 +42,7 @@ impl Bench {
         Self { temp, linux: Arc::new(linux), _running: running }
     }
 
-    fn environment(&self, name: &str) -> LinuxEnvironment {
+    pub(crate) fn environment(&self, name: &str) -> LinuxEnvironment {
         LinuxEnvironment::open(Arc::clone(&self.linux), name.parse().expect("name")).expect("environment")
     }
 
@@ -212,7 +212,8 @@ fn hooks_and_services_run_with_their_settings_and_leave_their_output() {
             .contains("red at 127.0.0.1")
     );
     let service = &package.file.services[0];
-    let step = ServiceStep { release: deployment.release, package, service };
+    let (release, grace) = (deployment.release, service.stop_grace);
+    let step = ServiceStep { release, package, service, grace };
     let key = key(&"prod".parse().expect("name"), &package.file.name, &service.name);
     assert!(bench.linux.process_runs(&key).is_err());
     host.start_service(step).expect("started");

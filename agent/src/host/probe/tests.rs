@@ -1,6 +1,5 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::time::Instant;
 
 use super::super::cgroup::Cgroups;
 use super::super::exec::tests::{program, shell, variables};
@@ -87,10 +86,9 @@ async fn silence_ends_at_the_deadline() {
         // Until the prober hangs up.
         let _ = stream.read(&mut [0; 1]);
     });
-    let started = Instant::now();
+    // The server is silent for as long as this waits: nothing but the deadline ends it.
     let probed = probe(&http(port, None), Duration::from_millis(200), &context()).await;
     assert_eq!(why(probed), "no answer within 200ms");
-    assert!(started.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]

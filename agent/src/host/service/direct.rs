@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use houston_common::error::{Code, Refusal};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use rustix::process::Signal;
-use serde::{Deserialize, Serialize};
 
 use super::{Restarts, ServiceKey, ServiceRunner, ServiceSpec, Status};
 use crate::host::cgroup::{Cgroup, Cgroups};
@@ -25,8 +24,11 @@ use crate::host::process::{self, Exit, ProcessId};
 
 mod log;
 mod port;
+mod record;
 #[cfg(test)]
 mod tests;
+
+use record::{RECORD_VERSION, Record, Records};
 
 /// Time to look up a user and to become the program. A user database on the network may be slow.
 const EXECUTED_WITHIN: Duration = Duration::from_secs(30);
@@ -36,16 +38,13 @@ const VANISH: Duration = Duration::from_secs(5);
 
 const LOOK: Duration = Duration::from_millis(10);
 
-const RECORD_BYTES_MAX: u64 = 64 << 10;
-
 #[derive(Debug)]
 pub struct Direct {
     /// `environments/`, for the logs.
     environments: PathBuf,
-    records: Dir,
+    records: Records,
     exec: ExecProgram,
     cgroups: Cgroups,
-    boot: String,
     /// Where the host's services listen.
     address: IpAddr,
     /// Held by whatever starts or stops.
@@ -76,56 +75,32 @@ enum State {
     Ended(Exit),
 }
 
-/// A process that was started, as it is on disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Record {
-    version: u32,
-    process: ProcessId,
-    /// What the process id is valid for; see [`process::boot`].
-    boot: String,
-    cgroup: Option<Cgroup>,
-    /// [`ServiceSpec::digest`].
-    digest: String,
-    /// Where its log begins: the file holds what earlier starts have printed too.
-    log_from: u64,
-}
-
-const RECORD_VERSION: u32 = 1;
-
 /// Of a trial's services: nobody waits for their answers any more.
 const STOP_ALL_GRACE: Duration = Duration::from_secs(2);
 
 impl Direct {
     /// `state` is the agent's directory, with `environments/` in it.
     pub fn open(state: &Path, exec: ExecProgram, cgroups: Cgroups, address: IpAddr) -> Result<Self, Refusal> {
-        let open = || {
-            let records = Dir::open(state)?.ensure("services", 0o700)?;
-            Ok((records, process::boot()?))
-        };
-        let (records, boot) = open().map_err(|e: io::Error| refused("opening the services' records", &e))?;
+        let records = Records::open(state).map_err(|e| refused("opening the services' records", &e))?;
         Ok(Self {
             environments: state.join("environments"),
             records,
             exec,
             cgroups,
-            boot,
             address,
             acting: Mutex::default(),
             table: Mutex::default(),
         })
     }
 
-    /// Looks after every service that should run: starts again what has ended, by its policy, and
-    /// bounds the logs. To be called about every second; `now` is any clock that only goes forward.
-    /// Returns at once while a start or stop is under way.
+    /// Bounds the logs, and looks after every service that should run: starts again what has ended, by
+    /// its policy, unless a start or stop is under way. To be called about every second; `now` is any
+    /// clock that only goes forward.
     pub fn tick(&self, now: Duration) {
+        self.bound_logs();
         let Ok(_acting) = self.acting.try_lock() else { return };
         let services = self.table().clone();
         for (key, supervised) in services {
-            if let Err(error) = self.rotate(&key) {
-                tracing::warn!(service = %key, %error, "its log cannot be bounded");
-            }
             let next = self.supervise(&supervised, now);
             if let Some(entry) = self.table().get_mut(&key) {
                 *entry = next;
@@ -143,7 +118,10 @@ impl Direct {
                     let ran = now.saturating_sub(since.unwrap_or(now));
                     let due = service.restarts.after(service.spec.restart, exit, ran, now);
                     tracing::warn!(service = %service.spec.key, "it {exit}");
-                    due.map_or(State::Ended(exit), |due| State::Waiting { ran, exit, due })
+                    match due {
+                        Some(due) => State::Waiting { ran, exit, due },
+                        None => self.stays_down(&service.spec.key, exit),
+                    }
                 }
             },
             State::Waiting { due, .. } if now < due => service.state,
@@ -164,19 +142,20 @@ impl Direct {
         next
     }
 
-    /// How the service's process ended, if it has.
-    fn exit_of(&self, key: &ServiceKey) -> Option<Exit> {
-        match self.record(key) {
-            Some(record) if record.boot == self.boot => record.process.reap(),
-            _ => Some(Exit::Unknown),
+    /// The next agent must not take it for one that nobody knows the end of.
+    fn stays_down(&self, key: &ServiceKey, exit: Exit) -> State {
+        if let Err(error) = self.records.note_exit(key, exit) {
+            tracing::warn!(service = %key, %error, "how it ended is not kept");
         }
+        State::Ended(exit)
     }
 
-    /// The record of a service; a damaged one is none, and what it named is found by its group.
-    fn record(&self, key: &ServiceKey) -> Option<Record> {
-        let bytes = self.records.read(key.dotted(), RECORD_BYTES_MAX).ok()??;
-        let record: Record = serde_json::from_slice(&bytes).ok()?;
-        (record.version == RECORD_VERSION).then_some(record)
+    /// How the service's process ended, if it has. Unknown if that was while no agent ran.
+    fn exit_of(&self, key: &ServiceKey) -> Option<Exit> {
+        match self.records.of_this_boot(key) {
+            Some(record) => record.exit.or_else(|| record.process.reap()),
+            None => Some(Exit::Unknown),
+        }
     }
 
     /// Everything that runs of a service: in its group, and in the session of its first process.
@@ -184,7 +163,7 @@ impl Direct {
         let group = record.and_then(|record| record.cgroup.clone()).or_else(|| self.existing_group(key));
         let grouped = group.iter().flat_map(Cgroup::members).filter_map(process::stat);
         let grouped = grouped.filter(|stat| !stat.ended).map(|stat| stat.id);
-        let led = record.filter(|record| record.boot == self.boot);
+        let led = record.filter(|record| record.boot == self.records.boot);
         let led = led.into_iter().flat_map(|record| process::session_of(record.process));
         let mut members: Vec<ProcessId> = grouped.chain(led).collect();
         members.sort_by_key(|process| process.pid);
@@ -198,7 +177,7 @@ impl Direct {
 
     /// TERM, the grace, KILL of everything, and the record's removal.
     fn end(&self, key: &ServiceKey, grace: Duration) -> Result<(), Refusal> {
-        let record = self.record(key);
+        let record = self.records.read(key);
         let gone = |limit: Duration, each_time: &dyn Fn()| {
             let until = Instant::now() + limit;
             loop {
@@ -236,10 +215,7 @@ impl Direct {
         if let Some(group) = group {
             group.remove();
         }
-        self.records
-            .remove(key.dotted())
-            .and_then(|()| self.records.sync())
-            .map_err(|e| refused(format!("removing the record of {key}"), &e))
+        self.records.remove(key).map_err(|e| refused(format!("removing the record of {key}"), &e))
     }
 
     /// Starts the process, after whatever is left of an earlier one has been killed.
@@ -271,9 +247,9 @@ impl Direct {
                 guard: None,
             };
             let digest = spec.digest().to_string();
-            let boot = self.boot.clone();
-            let record = Record { version: RECORD_VERSION, process, boot, cgroup, digest, log_from };
-            self.records.replace(key.dotted(), &serde_json::to_vec(&record)?)?;
+            let (version, boot) = (RECORD_VERSION, self.records.boot.clone());
+            let record = Record { version, process, boot, cgroup, digest, log_from, exit: None };
+            self.records.write(key, &record)?;
             // From here on the program may run.
             exec::tell(&mut stdin.ok_or(io::ErrorKind::BrokenPipe)?, &child_spec)?;
             why_not_executed(stdout.ok_or(io::ErrorKind::BrokenPipe)?)
@@ -297,13 +273,18 @@ impl Direct {
         Dir::open(&self.environments)?.ensure(key.environment.as_str(), 0o755)?.ensure("logs", 0o750)
     }
 
-    fn rotate(&self, key: &ServiceKey) -> io::Result<()> {
-        log::rotate(&self.logs(key)?, key)
+    /// Of every service that may run, also of one that is being stopped: its grace may be minutes.
+    fn bound_logs(&self) {
+        for key in self.records.keys().unwrap_or_default() {
+            if let Err(error) = self.logs(&key).and_then(|logs| log::rotate(&logs, &key)) {
+                tracing::warn!(service = %key, %error, "its log cannot be bounded");
+            }
+        }
     }
 
     /// The end of what a service has printed since it was last started: at most `lines` lines and `bytes` bytes, safe to show.
     pub fn log_tail(&self, key: &ServiceKey, lines: usize, bytes: usize) -> String {
-        let from = self.record(key).map_or(0, |record| record.log_from);
+        let from = self.records.read(key).map_or(0, |record| record.log_from);
         self.logs(key).and_then(|logs| log::tail(&logs, key, from, lines, bytes)).unwrap_or_default()
     }
 
@@ -328,20 +309,20 @@ impl Direct {
 impl ServiceRunner for Direct {
     fn start(&self, spec: &ServiceSpec) -> Result<(), Refusal> {
         let _acting = self.act();
-        let running = self.record(&spec.key).filter(|r| r.boot == self.boot && r.process.runs());
-        match running {
-            Some(record) if record.digest == spec.digest().to_string() => {}
-            Some(_) => {
+        let record = self.records.of_this_boot(&spec.key);
+        let was_started = record.as_ref().is_some_and(|record| record.digest == spec.digest().to_string());
+        if !was_started {
+            if record.is_some_and(|record| record.process.runs()) {
                 self.end(&spec.key, spec.stop_grace)?;
-                self.launch(spec)?;
             }
-            None => self.launch(spec)?,
+            self.launch(spec)?;
         }
-        let state = State::Running { since: None };
         let mut table = self.table();
         match table.get_mut(&spec.key) {
-            Some(entry) if matches!(entry.state, State::Running { .. }) => entry.spec = spec.clone(),
+            Some(entry) if was_started => entry.spec = spec.clone(),
+            // Where it has ended meanwhile, the next tick sees that, and its policy decides.
             _ => {
+                let state = State::Running { since: None };
                 let entry = Supervised { spec: spec.clone(), restarts: Restarts::default(), state };
                 table.insert(spec.key.clone(), entry);
             }
@@ -357,7 +338,7 @@ impl ServiceRunner for Direct {
 
     fn status(&self, key: &ServiceKey) -> Status {
         let supervised = self.table().get(key).cloned();
-        let running = self.record(key).filter(|record| record.boot == self.boot && record.process.runs());
+        let running = self.records.running(key);
         let restarts = supervised.as_ref().map_or(0, |service| service.restarts.count());
         match (running, supervised.map(|service| service.state)) {
             (Some(record), _) => Status::Running { pid: record.process.pid, restarts },
@@ -369,8 +350,7 @@ impl ServiceRunner for Direct {
     }
 
     fn known(&self) -> Result<Vec<ServiceKey>, Refusal> {
-        let names = self.records.names().map_err(|e| refused("listing the services' records", &e))?;
-        Ok(names.iter().filter_map(|name| ServiceKey::from_dotted(name.to_str()?)).collect())
+        self.records.keys().map_err(|e| refused("listing the services' records", &e))
     }
 }
 

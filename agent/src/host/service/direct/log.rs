@@ -29,9 +29,11 @@ pub(super) fn rotate(logs: &Dir, key: &ServiceKey) -> io::Result<()> {
     file.seek(SeekFrom::Start(length - LOG_BYTES))?;
     let mut kept = Vec::new();
     (&file).take(LOG_BYTES).read_to_end(&mut kept)?;
-    logs.replace(format!("{name}.1"), &kept)?;
-    // The service's own descriptor appends, so it goes on at the new end.
-    file.set_len(0)
+    let copied = logs.replace(format!("{name}.1"), &kept);
+    // Also without the copy, for which a full disk has no room. The service's own descriptor appends, so it
+    // goes on at the new end.
+    file.set_len(0)?;
+    copied
 }
 
 /// The end of the log from the offset `from` on; from its beginning if it was cut since.

@@ -147,22 +147,63 @@ fn what_ends_is_started_again_by_its_policy() {
     let spec = bench.spec("echo run; exit 3", Restart::OnFailure);
     bench.direct.start(&spec).unwrap();
     let mut now = SECOND;
-    let mut tick_until = |what: &str, wanted: &dyn Fn(&Status) -> bool| {
-        wait_until(what, || {
-            now += SECOND;
-            bench.direct.tick(now);
-            wanted(&bench.direct.status(&key()))
-        });
-    };
-    tick_until("two restarts", &|status| {
+    tick_until(&bench, &mut now, "two restarts", |status| {
         matches!(status, Status::Restarting { exit: Exit::Code(3), restarts: 2 })
     });
     let spec = bench.spec("exit 0", Restart::OnFailure);
     bench.direct.start(&spec).unwrap();
-    tick_until("it stays down", &|status| *status == Status::Ended(Exit::Code(0)));
+    tick_until(&bench, &mut now, "it stays down", |status| *status == Status::Ended(Exit::Code(0)));
     let spec = bench.spec("kill -9 $$", Restart::Never);
     bench.direct.start(&spec).unwrap();
-    tick_until("it stays down", &|status| *status == Status::Ended(Exit::Signal(9)));
+    tick_until(&bench, &mut now, "it stays down", |status| *status == Status::Ended(Exit::Signal(9)));
+}
+
+/// Ticks until the service does this.
+fn tick_until(bench: &Bench, now: &mut Duration, what: &str, wanted: impl Fn(&Status) -> bool) {
+    wait_until(what, || {
+        *now += SECOND;
+        bench.direct.tick(*now);
+        wanted(&bench.direct.status(&key()))
+    });
+}
+
+#[test]
+fn what_has_ended_for_good_does_not_run_again_with_the_next_agent() {
+    for (policy, script, was_seen, runs) in [
+        (Restart::Never, "echo run; exit 0", true, 1),
+        (Restart::Never, "echo run; exit 1", false, 1),
+        (Restart::OnFailure, "echo run; exit 0", true, 1),
+        // How it ended while no agent ran is not known: nothing says that it went well.
+        (Restart::OnFailure, "echo run; [ -e again ] && exec sleep 7440.1; touch again; exit 0", false, 2),
+        (Restart::Always, "echo run; [ -e again ] && exec sleep 7440.1; touch again; exit 0", false, 2),
+    ] {
+        let (mut bench, mut now) = (Bench::new(), SECOND);
+        let spec = bench.spec(script, policy);
+        bench.direct.start(&spec).unwrap();
+        let has_ended = || bench.direct.records.running(&key()).is_none();
+        if was_seen {
+            tick_until(&bench, &mut now, "it ends", |status| matches!(status, Status::Ended(_)));
+        } else {
+            wait_until("it ends", has_ended);
+            // An agent that was not its parent learns no more.
+            bench.direct.records.read(&key()).unwrap().process.reap();
+        }
+        bench.direct.start(&spec).unwrap();
+        bench.restart_agent();
+        bench.direct.start(&spec).unwrap();
+        tick_until(&bench, &mut now, "its policy is kept", |status| match runs {
+            1 => matches!(status, Status::Ended(_)),
+            _ => matches!(status, Status::Running { .. }),
+        });
+        let text = |bench: &Bench| {
+            std::fs::read_to_string(bench.state.path().join("environments/prod/logs/web.http.log")).unwrap()
+        };
+        wait_until("it has said so", || text(&bench).lines().count() >= runs);
+        assert_eq!(text(&bench).lines().count(), runs, "{policy:?} {script}");
+        bench.direct.stop(&key(), SECOND).unwrap();
+        bench.direct.start(&spec).unwrap();
+        wait_until("a stop and a start run it anew", || text(&bench).lines().count() == runs + 1);
+    }
 }
 
 #[test]
@@ -173,16 +214,17 @@ fn a_reused_process_id_is_not_mistaken() {
     let record = Record {
         version: RECORD_VERSION,
         process: ProcessId { start: other_id.start - 1, ..other_id },
-        boot: bench.direct.boot.clone(),
+        boot: bench.direct.records.boot.clone(),
         cgroup: None,
         digest: bench.spec("true", Restart::Never).digest().to_string(),
         log_from: 0,
+        exit: None,
     };
     for boot in [record.boot.clone(), "another-boot/1".to_owned()] {
         // After a reboot even the start time may be the same.
         let process = if boot == record.boot { record.process } else { other_id };
         let record = Record { boot, process, ..record.clone() };
-        bench.direct.records.replace(key().dotted(), &serde_json::to_vec(&record).unwrap()).unwrap();
+        bench.direct.records.write(&key(), &record).unwrap();
         assert_eq!(bench.direct.status(&key()), Status::Stopped);
         bench.direct.stop(&key(), SECOND).unwrap();
         assert!(other.try_wait().unwrap().is_none(), "somebody else was killed");
@@ -200,7 +242,7 @@ fn a_damaged_record_does_not_lead_to_two_processes() {
     let spec = bench.spec("sleep 7430.1; :", Restart::Always);
     bench.direct.start(&spec).unwrap();
     wait_until("it runs", || running_with("sleep 7430.1").len() >= 2);
-    bench.direct.records.replace(key().dotted(), b"{ damaged").unwrap();
+    bench.direct.records.directory.replace(key().dotted(), b"{ damaged").unwrap();
     bench.restart_agent();
     bench.direct.start(&spec).unwrap();
     let pid = bench.pid();
@@ -224,6 +266,22 @@ fn logs_are_cut_in_place() {
     std::fs::write(bench.state.path().join("go"), "").unwrap();
     wait_until("it goes on at the new end", || bench.direct.log_tail(&key(), 1, 100) == "after");
     assert_eq!(length("web.http.log"), 6);
+}
+
+#[test]
+fn a_log_is_bounded_during_a_long_stop_and_where_its_copy_has_no_room() {
+    let bench = Bench::new();
+    let script = "trap '' TERM; head -c 3000000 /dev/zero; echo; echo ready; while :; do sleep 0.05; done";
+    bench.direct.start(&bench.spec(script, Restart::Always)).unwrap();
+    wait_until("it has written", || bench.direct.log_tail(&key(), 1, 100) == "ready");
+    // Nothing can take this name.
+    let logs = bench.state.path().join("environments/prod/logs");
+    std::fs::create_dir_all(logs.join("web.http.log.1/full")).unwrap();
+    let acting = bench.direct.act();
+    bench.direct.table().remove(&key());
+    bench.direct.tick(SECOND);
+    assert_eq!(std::fs::metadata(logs.join("web.http.log")).unwrap().len(), 0);
+    drop(acting);
 }
 
 #[test]
