@@ -24,8 +24,7 @@ use crate::log_limit::LogLimit;
 
 /// Handshakes that may be under way at once on one listener. One costs about a millisecond of a core
 /// and some tens of KiB, so that this many are a quarter of a second of work and below 20 MiB. Whoever
-/// comes when all are under way displaces one: a client that needs half a second is pushed out by its
-/// own neighbours alone, if these open five hundred connections in a second.
+/// comes when all are under way displaces one, as [`Crowd`] says.
 pub const HANDSHAKES_MAX: usize = 256;
 
 /// The first message follows the connection at once; lost twice on its way, it is here after 3 s.
@@ -35,7 +34,6 @@ const HELLO_TIME_MAX: Duration = Duration::from_secs(4);
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
 static REFUSED: LogLimit = LogLimit::new();
-static DISPLACED: LogLimit = LogLimit::new();
 
 /// Wait after a failed accept. The usual cause is a lack of file descriptors, which passes only when
 /// other connections end; trying at once would spin.
@@ -82,7 +80,7 @@ impl Incoming {
                 Ok((tcp, remote)) => {
                     let settings = self.settings.borrow().clone();
                     let place = self.crowd.enter(remote.ip().into());
-                    self.handshakes.spawn(while_held(place, remote, handshake(tcp, remote, settings)));
+                    self.handshakes.spawn(handshake(tcp, remote, settings, place));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -113,31 +111,19 @@ impl Stream for Incoming {
     }
 }
 
-/// A handshake for as long as it has its place.
-async fn while_held(
-    mut place: Place,
+async fn handshake(
+    tcp: TcpStream,
     remote: SocketAddr,
-    handshake: impl Future<Output = Option<Connection>>,
+    settings: ServerSettings,
+    place: Place,
 ) -> Option<Connection> {
-    tokio::select! {
-        connection = handshake => connection,
-        () = std::future::poll_fn(|cx| place.poll_lost(cx)) => {
-            if let Some(left_out) = DISPLACED.admit() {
-                tracing::warn!(%remote, left_out, "an unfinished handshake made room for a newcomer");
-            }
-            None
-        }
-    }
-}
-
-async fn handshake(tcp: TcpStream, remote: SocketAddr, settings: ServerSettings) -> Option<Connection> {
     let refused = |reason: &str| {
         if let Some(left_out) = REFUSED.admit() {
             let reason = crate::id::quoted(reason);
             tracing::warn!(%remote, reason, left_out, "refused a client's handshake");
         }
     };
-    let tls = match negotiate(tcp, settings).await {
+    let tls = match negotiate(tcp, settings, place).await {
         Ok(tls) => tls,
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             // Load balancers and monitors connect just to see whether somebody listens.
@@ -160,11 +146,30 @@ async fn handshake(tcp: TcpStream, remote: SocketAddr, settings: ServerSettings)
     Some(Connection { tls, info: ConnectInfo { peer, remote } })
 }
 
-async fn negotiate(tcp: TcpStream, settings: ServerSettings) -> io::Result<TlsStream<TcpStream>> {
+/// A handshake for as long as it has its place.
+async fn negotiate(
+    tcp: TcpStream,
+    settings: ServerSettings,
+    mut place: Place,
+) -> io::Result<TlsStream<TcpStream>> {
     tcp.set_nodelay(true)?;
     let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), tcp);
-    let hello = tokio::time::timeout(HELLO_TIME_MAX, hello).await??;
-    tokio::time::timeout(HANDSHAKE_TIME_MAX, hello.into_stream(settings.0)).await?
+    let hello = while_held(&mut place, HELLO_TIME_MAX, hello).await?;
+    place.has_spoken();
+    while_held(&mut place, HANDSHAKE_TIME_MAX, hello.into_stream(settings.0)).await
+}
+
+async fn while_held<T>(
+    place: &mut Place,
+    time_max: Duration,
+    step: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    tokio::select! {
+        done = tokio::time::timeout(time_max, step) => done?,
+        () = std::future::poll_fn(|cx| place.poll_lost(cx)) => {
+            Err(io::Error::other("it made room for a newcomer"))
+        }
+    }
 }
 
 /// One accepted connection with what is known about its other end.

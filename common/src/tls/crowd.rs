@@ -29,19 +29,23 @@ impl From<IpAddr> for Source {
 }
 
 /// A bounded number of places. Nobody is turned away: when all are taken, a newcomer gets the place
-/// that the source with the most has held longest. Whoever is there in earnest is through within a few
-/// round trips, so what is old is dead; and a source that floods takes from itself before it takes from
-/// others. A source that many share loses nothing by it while there is room.
+/// that the source with the most has held longest, without a word if there is such a one. Whoever is
+/// there in earnest speaks at once and is through within a few round trips, so what is silent or old is
+/// dead; and a source that floods takes from itself before it takes from others. A source that many
+/// share loses nothing by it while there is room.
 #[derive(Debug, Clone)]
 pub struct Crowd {
     max: usize,
     places: Arc<Mutex<Places>>,
 }
 
+/// Whether the holder has spoken, and the number of its place. The lowest makes room first.
+type Rank = (bool, u64);
+
 /// A place in a crowd; dropping it gives it back.
 #[derive(Debug)]
 pub struct Place {
-    number: u64,
+    rank: Rank,
     source: Source,
     places: Arc<Mutex<Places>>,
     held: Option<oneshot::Receiver<Infallible>>,
@@ -51,8 +55,9 @@ pub struct Place {
 struct Places {
     next: u64,
     taken: usize,
-    /// Each source's places, oldest first. What is dropped here is lost to its holder.
-    by_source: HashMap<Source, BTreeMap<u64, oneshot::Sender<Infallible>>>,
+    /// Each source's places, those of the silent first, then oldest first. What is dropped here is lost
+    /// to its holder.
+    by_source: HashMap<Source, BTreeMap<Rank, oneshot::Sender<Infallible>>>,
 }
 
 impl Crowd {
@@ -65,33 +70,31 @@ impl Crowd {
         let (holds, held) = oneshot::channel();
         let mut places = lock(&self.places);
         if places.taken >= self.max
-            && let Some((source, number)) = places.displaced()
+            && let Some((source, rank)) = places.displaced()
         {
-            places.leave(source, number);
+            places.leave(source, rank);
         }
-        let number = places.next;
+        let rank = (false, places.next);
         places.next += 1;
         places.taken += 1;
-        places.by_source.entry(source).or_default().insert(number, holds);
-        Place { number, source, places: self.places.clone(), held: Some(held) }
+        places.by_source.entry(source).or_default().insert(rank, holds);
+        Place { rank, source, places: self.places.clone(), held: Some(held) }
     }
 }
 
 impl Places {
-    /// The oldest place of the source that has the most; among equals, of the one that has held it longest.
-    fn displaced(&self) -> Option<(Source, u64)> {
-        let oldest = self.by_source.iter().filter_map(|(source, own)| {
-            let (number, _) = own.first_key_value()?;
-            Some((own.len(), Reverse(*number), *source))
+    /// The first place of the source that has the most; among equals, the first of all.
+    fn displaced(&self) -> Option<(Source, Rank)> {
+        let first = self.by_source.iter().filter_map(|(source, own)| {
+            let (rank, _) = own.first_key_value()?;
+            Some((own.len(), Reverse(*rank), *source))
         });
-        oldest
-            .max_by_key(|(count, number, _)| (*count, *number))
-            .map(|(_, number, source)| (source, number.0))
+        first.max_by_key(|(count, rank, _)| (*count, *rank)).map(|(_, rank, source)| (source, rank.0))
     }
 
-    fn leave(&mut self, source: Source, number: u64) {
+    fn leave(&mut self, source: Source, rank: Rank) {
         let Some(own) = self.by_source.get_mut(&source) else { return };
-        if own.remove(&number).is_some() {
+        if own.remove(&rank).is_some() {
             self.taken -= 1;
         }
         if own.is_empty() {
@@ -101,6 +104,17 @@ impl Places {
 }
 
 impl Place {
+    /// Says that the holder is not silent.
+    pub fn has_spoken(&mut self) {
+        let spoken = (true, self.rank.1);
+        if let Some(own) = lock(&self.places).by_source.get_mut(&self.source)
+            && let Some(holds) = own.remove(&self.rank)
+        {
+            own.insert(spoken, holds);
+        }
+        self.rank = spoken;
+    }
+
     /// Ready once the place is somebody else's.
     pub fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.held.as_mut().is_some_and(|held| Pin::new(held).poll(cx).is_pending()) {
@@ -113,7 +127,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        lock(&self.places).leave(self.source, self.number);
+        lock(&self.places).leave(self.source, self.rank);
     }
 }
 
@@ -153,6 +167,25 @@ mod tests {
         drop((flood, more, late, early));
         let places = lock(&crowd.places);
         assert!(places.taken == 0 && places.by_source.is_empty(), "who has left is forgotten");
+    }
+
+    #[test]
+    fn the_silent_make_room_before_who_has_spoken() {
+        let crowd = Crowd::new(3);
+        let [mut speaks, mut silent, mut other] =
+            ["192.0.2.1", "192.0.2.1", "192.0.2.2"].map(|address| crowd.enter(source(address)));
+        speaks.has_spoken();
+        let mut newcomer = crowd.enter(source("192.0.2.1"));
+        assert!(is_lost(&mut silent) && !is_lost(&mut speaks));
+        silent.has_spoken();
+        assert!(is_lost(&mut silent), "too late");
+        newcomer.has_spoken();
+        let _next = crowd.enter(source("192.0.2.3"));
+        assert!(
+            is_lost(&mut speaks) && !is_lost(&mut other),
+            "whoever has the most, also if all have spoken"
+        );
+        assert!(!is_lost(&mut newcomer));
     }
 
     #[test]

@@ -200,7 +200,13 @@ impl<C: Connected<ConnectInfo = ConnectInfo> + Unpin> Counted<C> {
     fn has_read(&mut self, bytes: usize) {
         self.preface = match self.preface.take() {
             Some((missing, timer)) if bytes < missing => Some((missing - bytes, timer)),
-            _ => None,
+            Some(_) => {
+                if let Held::Place(place) = &mut self.held {
+                    place.has_spoken();
+                }
+                None
+            }
+            None => None,
         };
     }
 }
