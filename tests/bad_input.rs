@@ -21,6 +21,8 @@ mod configuration;
 mod connections;
 /// Messages with a field that is wrong.
 mod fields;
+/// More than anybody needs of what is allowed.
+mod floods;
 /// Bytes that are no message, and calls that are no call.
 mod frames;
 /// houston.toml and manifests.

@@ -4,8 +4,11 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use houston_common::api::client::EnrollClient;
+use houston_common::api::status::CallError;
+use houston_common::clock::millis;
 use houston_common::digest::Digest;
 use houston_common::error::{Code, Refusal};
 use houston_common::exchange::{Enrolled, EnrollmentProof, EnrollmentRequest};
@@ -20,10 +23,14 @@ use crate::host::dir::{Dir, refused};
 use crate::host::release_dir::StateDir;
 use crate::identity_dir::{self, HostRecord, IdentityDir};
 use crate::lock::Lock;
+use crate::random;
 use crate::start::Start;
 
 #[cfg(test)]
 mod tests;
+
+/// How long a coordinator may be too busy: whoever runs `enroll` waits for it.
+const BUSY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// What begins a token; the number is its format.
 const TOKEN_PREFIX: &str = "houston-join-1";
@@ -113,21 +120,46 @@ pub async fn enroll(directory: &Path, asked: Request) -> Result<HostRecord, Refu
     Ok(record)
 }
 
+/// Asks until there is an answer, or the coordinator has been too busy for too long.
 async fn ask(asked: &Request, csr: Vec<u8>) -> Result<Enrolled, Refusal> {
     let settings = ClientSettings::new(Trust::Fingerprint(asked.token.authority), None, &ClockFloor::new())?;
-    let channel = settings.connect(&asked.coordinator).await.map_err(|refusal| match refusal.code {
-        // Only the other listener demands what nobody has who enrolls.
-        Code::Unauthenticated => {
-            let what = format!("{} is the listener for hosts and operators", asked.coordinator);
-            Refusal::new(refusal.code, what, "enroll at the enrollment listener, port 7401 by default")
-        }
-        _ => refusal,
-    })?;
     let proof = EnrollmentProof::JoinToken {
         secret: asked.token.text.clone(),
         suggested_host: asked.suggested_host.clone(),
     };
-    Ok(EnrollClient::new(channel).enroll(&EnrollmentRequest { csr, proof }).await?)
+    let request = EnrollmentRequest { csr, proof };
+    let started = Instant::now();
+    loop {
+        // A connection of its own each time: the coordinator keeps none of a stranger's for long.
+        let channel =
+            settings.connect(&asked.coordinator).await.map_err(|refusal| wrong_door(asked, refusal))?;
+        let error = match EnrollClient::new(channel).enroll(&request).await {
+            Ok(enrolled) => return Ok(enrolled),
+            Err(error) => error,
+        };
+        let Some(pause) = pause(&error, started.elapsed(), random::number()) else {
+            return Err(error.into());
+        };
+        tracing::info!(pause_ms = millis(pause), "the coordinator is busy: asking again");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Only the other listener demands what nobody has who enrolls.
+fn wrong_door(asked: &Request, refusal: Refusal) -> Refusal {
+    if refusal.code != Code::Unauthenticated {
+        return refusal;
+    }
+    let what = format!("{} is the listener for hosts and operators", asked.coordinator);
+    Refusal::new(refusal.code, what, "enroll at the enrollment listener, port 7401 by default")
+}
+
+/// How long to wait before asking again: what the coordinator says, and as much again at random.
+/// Absent where it does not ask to come back, or has for too long.
+fn pause(error: &CallError, spent: Duration, random: u64) -> Option<Duration> {
+    let said = error.retry_after.filter(|_| error.refusal.code == Code::Busy)?;
+    let pause = said + Duration::from_millis(random % (millis(said) + 1));
+    (spent + pause <= BUSY_TIME_MAX).then_some(pause)
 }
 
 fn make_directory(directory: &Path) -> Result<(), Refusal> {

@@ -1,8 +1,9 @@
 //! At most one agent acts on a state directory. The kernel holds the lock, for as long as the process
 //! lives, so a crash leaves none behind and a reused process id cannot be mistaken for a holder.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +14,12 @@ use rustix::fs::FlockOperation;
 use crate::config::shown;
 
 const FILE: &str = "lock";
+
+/// The owner's alone.
+const MODE: u32 = 0o600;
+
+const LOOKS: u32 = 10;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(30);
 
 /// Two numbers.
 const NOTE_BYTES_MAX: u64 = 64;
@@ -35,9 +42,12 @@ impl Lock {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(MODE)
             .open(directory.join(FILE))
             .map_err(unusable)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        // Whoever can open it can lock it, and keep the agent from starting.
+        file.set_permissions(Permissions::from_mode(MODE)).map_err(unusable)?;
+        match Self::try_for_a_moment(&file) {
             Ok(()) => {
                 // For people only: who holds the lock is the kernel's to say.
                 let now = WallTime::from_system(SystemTime::now());
@@ -49,6 +59,17 @@ impl Lock {
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Self::held(directory, &file)),
             Err(error) => Err(unusable(error.into())),
         }
+    }
+
+    /// Who only looks whether it is held holds it for a moment too.
+    fn try_for_a_moment(file: &File) -> Result<(), rustix::io::Errno> {
+        for _ in 0..LOOKS {
+            match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+                Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(BETWEEN_LOOKS),
+                result => return result,
+            }
+        }
+        rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)
     }
 
     /// Whether some agent holds the lock now.
@@ -64,7 +85,8 @@ impl Lock {
         let _ = file.take(NOTE_BYTES_MAX).read_to_string(&mut note);
         let mut numbers = note.split_ascii_whitespace().map_while(|word| word.parse::<u64>().ok());
         let holder = match (numbers.next(), numbers.next()) {
-            (Some(pid), Some(since)) => {
+            // The note is of who took it last; it may be long gone.
+            (Some(pid), Some(since)) if Path::new("/proc").join(pid.to_string()).exists() => {
                 let now =
                     millis(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
                 format!("process {pid}, for {}", Rough(Duration::from_millis(now.saturating_sub(since))))
@@ -88,6 +110,8 @@ mod tests {
         assert_eq!(refusal.code, Code::Locked);
         assert!(refusal.what.contains(&format!("process {}, for ", std::process::id())), "{refusal}");
         assert!(Lock::is_held(temp.path()));
+        let mode = std::fs::metadata(temp.path().join(FILE)).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, MODE, "nobody else can hold it");
         drop(first);
         assert!(!Lock::is_held(temp.path()));
         Lock::take(temp.path()).expect("free again");

@@ -209,7 +209,7 @@ impl Conversation {
                 self.own.credentials.refused_as_expired();
                 Outcome::Failed { retry_after: error.retry_after }
             }
-            Code::Unauthenticated | Code::Clone | Code::NotYours | Code::HostUnknown => Outcome::Refused,
+            Code::Unauthenticated | Code::NotYours | Code::HostUnknown => Outcome::Refused,
             _ => Outcome::Failed { retry_after: error.retry_after },
         }
     }

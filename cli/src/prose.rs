@@ -32,6 +32,9 @@ pub fn cause(cause: &Cause) -> String {
         Cause::LostBudget { exceptions, allowed } => {
             format!("{} left out where {allowed} may be", counted(*exceptions, "host"))
         }
+        Cause::NobodyUpdated { exceptions } => {
+            format!("nobody has it: {} left out", counted(*exceptions, "host"))
+        }
         Cause::Operator { name, reason } if reason.is_empty() => format!("{name} said so"),
         Cause::Operator { name, reason } => format!("{name} said so ({reason})"),
         Cause::RollbackFailed { host } => format!("{host} could not be taken back"),
@@ -49,7 +52,7 @@ pub const fn exception(exception: Exception) -> &'static str {
         Exception::DownBefore => "it was down before the change and still is",
         Exception::PrepareFailed => "it could not be prepared",
         Exception::Held => "it was held",
-        Exception::Left => "it left in the middle of its change",
+        Exception::PassedBy => "it could not change when its wave was on",
     }
 }
 

@@ -24,6 +24,7 @@ pub mod rollout;
 pub mod view;
 
 pub mod identity;
+pub mod log_limit;
 pub mod tls;
 
 pub mod api;

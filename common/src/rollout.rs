@@ -115,8 +115,8 @@ pub enum Exception {
     PrepareFailed,
     /// Held by an operator or by Houston.
     Held,
-    /// Left the environment, or was removed, with the change begun.
-    Left,
+    /// It could not change when its wave was on, and could again when that was over.
+    PassedBy,
 }
 
 impl Exception {
@@ -126,7 +126,7 @@ impl Exception {
         Self::DownBefore,
         Self::PrepareFailed,
         Self::Held,
-        Self::Left,
+        Self::PassedBy,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -136,7 +136,7 @@ impl Exception {
             Self::DownBefore => "down_before",
             Self::PrepareFailed => "prepare_failed",
             Self::Held => "held",
-            Self::Left => "left",
+            Self::PassedBy => "passed_by",
         }
     }
 }
@@ -148,6 +148,8 @@ pub enum Cause {
     FailureBudget { host: HostId, failures: u32, allowed: u32 },
     /// More exceptions than the lost budget allows.
     LostBudget { exceptions: u32, allowed: u32 },
+    /// Every host was left out: what nobody has run must not become the baked release.
+    NobodyUpdated { exceptions: u32 },
     /// A person said so.
     Operator { name: String, reason: String },
     /// A host could not be taken back.

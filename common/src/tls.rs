@@ -23,12 +23,14 @@ mod accept;
 mod address;
 mod clock_floor;
 mod connect;
+mod crowd;
 mod failure;
 mod pinned;
 
 pub use accept::{ConnectInfo, Connection, HANDSHAKES_MAX, Incoming};
 pub use address::{Address, ServerName};
 pub use clock_floor::{BUILD_TIME, ClockFloor};
+pub use crowd::{Crowd, Place, Source};
 pub use failure::refusal_within;
 
 #[cfg(test)]

@@ -69,9 +69,10 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections of strangers: enrollment takes a second, so this many are a fleet that boots.
-const STRANGER_CONNECTIONS_MAX: u32 = 1000;
-/// How long a stranger may stay connected.
-const STRANGER_CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
+const STRANGER_CONNECTIONS_MAX: usize = 1000;
+/// How long a stranger may stay connected before it is asked to go, and until it has to.
+const STRANGER_CONNECTION_AGE: Duration = Duration::from_secs(60);
+const STRANGER_CONNECTION_AGE_MAX: Duration = Duration::from_secs(75);
 
 /// When whoever heard E-BUSY is to come back, where nothing better is known.
 const BUSY_RETRY: Duration = Duration::from_secs(2);
@@ -172,7 +173,7 @@ pub async fn serve_mutual(
         .layer(shared.gate(Door::Mutual))
         .add_service(agent)
         .add_service(operator)
-        .serve_with_incoming_shutdown(Connections::new(incoming, connections_max), stop)
+        .serve_with_incoming_shutdown(Connections::of_known(incoming, connections_max), stop)
         .await
         .map_err(|error| ended(&error))
 }
@@ -186,12 +187,14 @@ pub async fn serve_enrollment(
     let enrollment = EnrollmentServer::new(EnrollmentService::new(shared.clone()))
         .max_decoding_message_size(ENROLLMENT_REQUEST_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let connections =
+        Connections::of_strangers(incoming, STRANGER_CONNECTIONS_MAX, STRANGER_CONNECTION_AGE_MAX);
     server()
         .max_concurrent_streams(STRANGER_STREAMS_MAX)
-        .max_connection_age(STRANGER_CONNECTION_AGE_MAX)
+        .max_connection_age(STRANGER_CONNECTION_AGE)
         .layer(shared.gate(Door::Enrollment))
         .add_service(enrollment)
-        .serve_with_incoming_shutdown(Connections::new(incoming, STRANGER_CONNECTIONS_MAX), stop)
+        .serve_with_incoming_shutdown(connections, stop)
         .await
         .map_err(|error| ended(&error))
 }

@@ -69,6 +69,8 @@ const EXIT_TIME_MAX: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
+    // Whatever is made here is nobody else's to read, also by those who make it with no mode in mind.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     match log().and_then(|()| execute(command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(refusal) => {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 use houston_common::error::Code;
 use houston_common::identity::PrivateKey;
 use houston_common::identity::request::new_key_and_csr;
-use houston_common::tls::Credential;
+use houston_common::tls::{Address, Credential};
 use houston_coordinator::ca::Ca;
 use houston_coordinator::grpc::HOST_CONNECTIONS_MAX;
 use houston_tests::coordinator::{PATIENCE, Running, until};
@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 use super::serves;
 
 /// Reads to the end of the connection, which comes in time or the test fails.
-async fn ends(what: &str, stream: &mut (impl AsyncRead + Unpin)) {
+pub(super) async fn ends(what: &str, stream: &mut (impl AsyncRead + Unpin)) {
     let mut ignored = Vec::new();
     // A reset is an end too.
     let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut ignored))
@@ -26,32 +26,43 @@ async fn ends(what: &str, stream: &mut (impl AsyncRead + Unpin)) {
         .unwrap_or_else(|_| panic!("{what}: the connection stays open"));
 }
 
-/// TLS as ada, but saying that it speaks `alpn`.
-async fn tls(coordinator: &Running, alpn: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
+/// TLS to a listener, with this certificate and its key as PEM, saying that one speaks `alpn`.
+pub(super) async fn tls(
+    coordinator: &Running,
+    to: &Address,
+    credential: Option<(&str, &str)>,
+    alpn: &[u8],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
     let authority = CertificateDer::from_pem_slice(coordinator.ca.as_bytes()).expect("the authority");
     roots.add(authority).expect("a root");
-    let ada = coordinator.directory.path().join("operators/ada");
-    let read = |file: &str| std::fs::read(ada.join(file)).expect("what init left");
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read("certificate.pem"))
-        .collect::<Result<_, _>>()
-        .expect("a certificate");
-    let key = PrivateKeyDer::from_pem_slice(&read("key.pem")).expect("a key");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+    let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("TLS 1.3")
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
-        .expect("a credential");
-    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    let tcp = plain(coordinator).await;
+        .with_root_certificates(roots);
+    let mut config = match credential {
+        Some((chain, key)) => {
+            let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>();
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+            config.with_client_auth_cert(chain.expect("a certificate"), key).expect("a credential")
+        }
+        None => config.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![alpn.to_vec()];
     let name = ServerName::try_from("127.0.0.1").expect("a name");
-    TlsConnector::from(Arc::new(config)).connect(name, tcp).await
+    TlsConnector::from(Arc::new(config)).connect(name, plain(to).await).await
 }
 
-async fn plain(coordinator: &Running) -> TcpStream {
-    TcpStream::connect(("127.0.0.1", coordinator.agents().port())).await.expect("it listens")
+pub(super) async fn as_ada(coordinator: &Running, alpn: &[u8]) -> std::io::Result<TlsStream<TcpStream>> {
+    let ada = coordinator.directory.path().join("operators/ada");
+    let read = |file: &str| std::fs::read_to_string(ada.join(file)).expect("what init left");
+    let (chain, key) = (read("certificate.pem"), read("key.pem"));
+    tls(coordinator, &coordinator.agents(), Some((&chain, &key)), alpn).await
+}
+
+pub(super) async fn plain(to: &Address) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", to.port())).await.expect("it listens")
 }
 
 /// B50: whatever does not speak as we do is let go, and the others are served.
@@ -66,13 +77,13 @@ async fn noise_ends_its_own_connection_only() {
         ("a TLS record that is too long", [&[0x16, 3, 1, 0xff, 0xff][..], &[0; 70_000]].concat()),
     ];
     for (what, bytes) in noise {
-        let mut stream = plain(&coordinator).await;
+        let mut stream = plain(&coordinator.agents()).await;
         // The other end may hang up before it has heard all of it.
         let _ = stream.write_all(&bytes).await;
         ends(what, &mut stream).await;
         serves(&coordinator, what).await;
     }
-    assert!(tls(&coordinator, &[b"http/1.1"]).await.is_err(), "nothing but HTTP/2 is spoken");
+    assert!(as_ada(&coordinator, b"http/1.1").await.is_err(), "nothing but HTTP/2 is spoken");
     for (what, bytes) in [
         ("HTTP/1.1 in TLS", REQUEST.to_vec()),
         ("zeros in TLS", vec![0; 10_000]),
@@ -81,7 +92,7 @@ async fn noise_ends_its_own_connection_only() {
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\x00\x00\x00\x00\x00\x00".to_vec(),
         ),
     ] {
-        let mut stream = tls(&coordinator, &[b"h2"]).await.expect("ada is known");
+        let mut stream = as_ada(&coordinator, b"h2").await.expect("ada is known");
         let _ = stream.write_all(&bytes).await;
         ends(what, &mut stream).await;
         serves(&coordinator, what).await;

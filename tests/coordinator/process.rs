@@ -1,7 +1,8 @@
 //! The program itself: arguments, the line that others wait for, signals, exit codes.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use houston_common::api::client::OperatorClient;
@@ -81,6 +82,19 @@ async fn init_then_run_then_stop() {
         tokio::task::spawn_blocking(move || child.0.wait()).await.expect("waited").expect("it ended");
     assert_eq!(status.code(), Some(0), "an orderly end");
     assert!(lines.next().is_none(), "the only line that it prints");
+    assert_private(&directory);
+}
+
+/// That nobody but the owner may do anything with a path or what is below it.
+fn assert_private(path: &Path) {
+    let metadata = std::fs::symlink_metadata(path).expect("it is there");
+    let mode = metadata.permissions().mode();
+    assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+    if metadata.is_dir() {
+        for entry in std::fs::read_dir(path).expect("listed") {
+            assert_private(&entry.expect("an entry").path());
+        }
+    }
 }
 
 #[test]

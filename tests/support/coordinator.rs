@@ -130,10 +130,14 @@ impl Running {
 
     /// A client of the enrollment listener that trusts nothing but the authority's fingerprint.
     pub async fn stranger(&self) -> EnrollClient {
+        EnrollClient::new(self.stranger_channel().await)
+    }
+
+    pub async fn stranger_channel(&self) -> Channel {
         let pin = certificate_fingerprint(&self.ca).expect("a fingerprint");
         let settings =
             ClientSettings::new(Trust::Fingerprint(pin), None, &ClockFloor::new()).expect("settings");
-        EnrollClient::new(settings.connect(&self.enrollment()).await.expect("a stranger connects"))
+        settings.connect(&self.enrollment()).await.expect("a stranger connects")
     }
 
     /// A new host by a token of its own.

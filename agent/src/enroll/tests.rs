@@ -52,3 +52,21 @@ async fn nobody_to_ask_leaves_no_identity() {
     assert_eq!(identity.record(), Ok(None));
     assert_eq!(identity.load().expect_err("not enrolled").code, Code::State);
 }
+
+#[test]
+fn a_busy_coordinator_is_asked_again_when_it_says_and_for_a_minute() {
+    let said = Duration::from_secs(2);
+    let error = |code, retry_after| {
+        let refusal = Refusal::new(code, "later", "");
+        CallError { refusal, retry_after, answered: true }
+    };
+    let busy = error(Code::Busy, Some(said));
+    for random in [0, 1, 1999, 2000, u64::MAX] {
+        let pause = pause(&busy, Duration::ZERO, random).expect("it comes back");
+        assert!(said <= pause && pause <= 2 * said, "{pause:?}");
+    }
+    assert_eq!(pause(&busy, BUSY_TIME_MAX - said, 0), Some(said));
+    assert_eq!(pause(&busy, BUSY_TIME_MAX, 0), None, "whoever waits for it is told");
+    assert_eq!(pause(&error(Code::Busy, None), Duration::ZERO, 0), None);
+    assert_eq!(pause(&error(Code::Token, Some(said)), Duration::ZERO, 0), None, "it is an answer");
+}

@@ -40,7 +40,8 @@ pub enum Outcome {
     Failed {
         retry_after: Option<Duration>,
     },
-    /// The identity is not accepted: revoked, or held as a clone.
+    /// The identity is not accepted any more. A host that is held comes back as after an outage: its hold
+    /// may be ended any time.
     Refused,
 }
 

@@ -12,21 +12,28 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
 use super::ServerSettings;
+use super::crowd::{Crowd, Place};
 use crate::identity::PeerCertificate;
+use crate::log_limit::LogLimit;
 
 /// Handshakes that may be under way at once on one listener. One costs about a millisecond of a core
-/// and some tens of KiB, so that this many are a quarter of a second of work and below 20 MiB; more
-/// clients wait in the kernel's queue.
+/// and some tens of KiB, so that this many are a quarter of a second of work and below 20 MiB. Whoever
+/// comes when all are under way displaces one, as [`Crowd`] says.
 pub const HANDSHAKES_MAX: usize = 256;
 
-/// A handshake takes two round trips; who needs longer is not there.
+/// The first message follows the connection at once; lost twice on its way, it is here after 3 s.
+const HELLO_TIME_MAX: Duration = Duration::from_secs(4);
+
+/// What comes after it takes a round trip; who needs longer is not there.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+
+static REFUSED: LogLimit = LogLimit::new();
 
 /// Wait after a failed accept. The usual cause is a lack of file descriptors, which passes only when
 /// other connections end; trying at once would spin.
@@ -48,6 +55,7 @@ pub struct Incoming {
     listener: TcpListener,
     settings: watch::Receiver<ServerSettings>,
     handshakes: JoinSet<Option<Connection>>,
+    crowd: Crowd,
     retry: Option<Pin<Box<Sleep>>>,
 }
 
@@ -55,20 +63,24 @@ impl Incoming {
     /// Takes a listener that is bound, and the settings that each connection is accepted under: those
     /// last sent when it arrives.
     pub fn new(listener: TcpListener, settings: watch::Receiver<ServerSettings>) -> Self {
-        Self { listener, settings, handshakes: JoinSet::new(), retry: None }
+        let crowd = Crowd::new(HANDSHAKES_MAX);
+        Self { listener, settings, handshakes: JoinSet::new(), crowd, retry: None }
     }
 
-    /// Starts handshakes while there is room and somebody waits. Pending when there is neither.
+    /// Starts a handshake for everybody who waits, then is pending. The runtime lets handshakes that
+    /// were started go on after a hundred or so, so that a fleet that connects at once does not push
+    /// itself out.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(retry) = &mut self.retry {
             ready!(retry.as_mut().poll(cx));
             self.retry = None;
         }
-        while self.handshakes.len() < HANDSHAKES_MAX {
+        loop {
             match ready!(self.listener.poll_accept(cx)) {
                 Ok((tcp, remote)) => {
                     let settings = self.settings.borrow().clone();
-                    self.handshakes.spawn(handshake(tcp, remote, settings));
+                    let place = self.crowd.enter(remote.ip().into());
+                    self.handshakes.spawn(handshake(tcp, remote, settings, place));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -79,7 +91,6 @@ impl Incoming {
                 }
             }
         }
-        Poll::Pending
     }
 }
 
@@ -91,7 +102,6 @@ impl Stream for Incoming {
             let _ = self.poll_accept(cx);
             match self.handshakes.poll_join_next(cx) {
                 Poll::Ready(Some(Ok(Some(connection)))) => return Poll::Ready(Some(Ok(connection))),
-                // One slot is free again: accept once more, else nobody would wake us for it.
                 Poll::Ready(Some(Ok(None))) => {}
                 Poll::Ready(Some(Err(error))) => tracing::error!(%error, "a handshake panicked"),
                 // An empty set reports its end; new clients wake us through the listener.
@@ -101,26 +111,27 @@ impl Stream for Incoming {
     }
 }
 
-async fn handshake(tcp: TcpStream, remote: SocketAddr, settings: ServerSettings) -> Option<Connection> {
-    if let Err(error) = tcp.set_nodelay(true) {
-        tracing::debug!(%remote, %error, "a client left before its handshake");
-        return None;
-    }
-    let accepted = tokio::time::timeout(HANDSHAKE_TIME_MAX, TlsAcceptor::from(settings.0).accept(tcp)).await;
-    let tls = match accepted {
-        Ok(Ok(tls)) => tls,
-        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+async fn handshake(
+    tcp: TcpStream,
+    remote: SocketAddr,
+    settings: ServerSettings,
+    place: Place,
+) -> Option<Connection> {
+    let refused = |reason: &str| {
+        if let Some(left_out) = REFUSED.admit() {
+            let reason = crate::id::quoted(reason);
+            tracing::warn!(%remote, reason, left_out, "refused a client's handshake");
+        }
+    };
+    let tls = match negotiate(tcp, settings, place).await {
+        Ok(tls) => tls,
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             // Load balancers and monitors connect just to see whether somebody listens.
             tracing::debug!(%remote, "a client left during its handshake");
             return None;
         }
-        Ok(Err(error)) => {
-            let reason = crate::id::quoted(&error.to_string());
-            tracing::warn!(%remote, reason, "refused a client's handshake");
-            return None;
-        }
-        Err(_) => {
-            tracing::warn!(%remote, "a client did not finish its handshake in time");
+        Err(error) => {
+            refused(&error.to_string());
             return None;
         }
     };
@@ -128,11 +139,37 @@ async fn handshake(tcp: TcpStream, remote: SocketAddr, settings: ServerSettings)
     let peer = match certificate.map(|der| PeerCertificate::from_der(der)).transpose() {
         Ok(peer) => peer.map(Arc::new),
         Err(error) => {
-            tracing::warn!(%remote, %error, "refused a client that our authority vouches for");
+            refused(&error.to_string());
             return None;
         }
     };
     Some(Connection { tls, info: ConnectInfo { peer, remote } })
+}
+
+/// A handshake for as long as it has its place.
+async fn negotiate(
+    tcp: TcpStream,
+    settings: ServerSettings,
+    mut place: Place,
+) -> io::Result<TlsStream<TcpStream>> {
+    tcp.set_nodelay(true)?;
+    let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), tcp);
+    let hello = while_held(&mut place, HELLO_TIME_MAX, hello).await?;
+    place.has_spoken();
+    while_held(&mut place, HANDSHAKE_TIME_MAX, hello.into_stream(settings.0)).await
+}
+
+async fn while_held<T>(
+    place: &mut Place,
+    time_max: Duration,
+    step: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    tokio::select! {
+        done = tokio::time::timeout(time_max, step) => done?,
+        () = std::future::poll_fn(|cx| place.poll_lost(cx)) => {
+            Err(io::Error::other("it made room for a newcomer"))
+        }
+    }
 }
 
 /// One accepted connection with what is known about its other end.

@@ -1,28 +1,49 @@
 //! How machines become hosts, and hosts that were away too long come back. The only call that
-//! strangers reach: limited in rate, and a token's refusal tells them nothing.
+//! strangers reach: limited in rate, who holds something apart from who does not, and a token's refusal
+//! tells them nothing.
 
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use houston_common::api::convert::Wire as _;
 use houston_common::api::{status, wire};
 use houston_common::clock::{WallTime, millis};
+use houston_common::digest::Digest;
 use houston_common::error::{Code, Refusal};
 use houston_common::exchange::{Enrolled, EnrollmentProof, EnrollmentRequest};
 use houston_common::id::HostId;
 use houston_common::identity::request::renewal_challenge;
 use houston_common::identity::{Peer, PeerCertificate, PublicKey, Utc};
+use houston_common::log_limit::LogLimit;
+use houston_common::tls::{ConnectInfo, Source};
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
-use super::rate::Rate;
+use super::rate::{Rate, Rates};
 use super::{Shared, refused};
 use crate::ca::{Ca, Issued};
 use crate::join_token;
 use crate::service::hosts::enrollment::{self, Enrollment, Joined};
+use crate::state::State;
 
-/// Enrollments that may come at once, and how often one more: a zone of machines that boots together
-/// is through within seconds, and who guesses gets nowhere in the life of a token.
-const ENROLLMENTS_BURST: u32 = 50;
-const ENROLLMENT_EVERY: Duration = Duration::from_millis(50);
+/// Enrollments by one token, or of one host, that may come at once, and how often one more: a zone of
+/// machines that boots together is through within seconds.
+const HOLDER_ENROLLMENTS: (u32, Duration) = (50, Duration::from_millis(50));
+/// By all that hold something: a few such zones. Each is a durable commit.
+const HOLDERS_ENROLLMENTS: (u32, Duration) = (200, Duration::from_millis(12));
+
+/// The same for whoever holds nothing: one source, which may be a site whose token has expired, and all
+/// of them. Who guesses gets nowhere in the life of a token, and keeps nobody else out.
+const STRANGER_ENROLLMENTS: (u32, Duration) = (20, Duration::from_secs(1));
+const STRANGERS_ENROLLMENTS: (u32, Duration) = (50, Duration::from_millis(50));
+
+/// Sources, tokens and hosts whose calls are counted each for itself: some 100 KiB.
+const COUNTED_MAX: usize = 1000;
+
+/// Questions whether a proof is known that the writer hears at once from this listener: hosts and
+/// operators wait for it too.
+const LOOKS_MAX: usize = 8;
 
 /// Refusals that the audit log takes: it is kept for ever, and strangers must not fill the disk with
 /// it. Beyond them there is the ordinary log.
@@ -39,8 +60,35 @@ const SUFFIX_CHARS: usize = 6;
 #[derive(Debug)]
 pub struct EnrollmentService {
     shared: Shared,
-    rate: Rate,
-    audited: std::sync::Arc<Rate>,
+    looks: Semaphore,
+    holders: Rates<Holder>,
+    strangers: Rates<Source>,
+    audited: Arc<Rate>,
+}
+
+/// Who has shown something that only they can have.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Holder {
+    Token(String),
+    Host(HostId),
+}
+
+/// What a proof comes to before anything is changed.
+enum Claim {
+    /// By a token. One that is not known is still to be refused, with an entry in the audit log.
+    Token { token: String, secret: Digest, suggested: Option<HostId>, is_known: bool },
+    /// By the key (DER) that the host has enrolled: the signature is right.
+    Host { host: HostId, enrolled: Vec<u8>, signed_at: WallTime },
+}
+
+impl Claim {
+    fn holder(&self) -> Option<Holder> {
+        match self {
+            Self::Token { token, is_known: true, .. } => Some(Holder::Token(token.clone())),
+            Self::Token { is_known: false, .. } => None,
+            Self::Host { host, .. } => Some(Holder::Host(host.clone())),
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -49,35 +97,50 @@ impl wire::enrollment_server::Enrollment for EnrollmentService {
         &self,
         request: Request<wire::EnrollRequest>,
     ) -> Result<Response<wire::EnrollResponse>, Status> {
-        if !self.rate.take() {
-            let what = "more machines enroll than are let in at once";
-            return Err(refused(&Refusal::new(Code::Busy, what, "come back later")));
-        }
+        let info = request.extensions().get::<ConnectInfo>();
+        let source = info.map_or(Ipv4Addr::UNSPECIFIED.into(), |info| info.remote.ip());
         let request = EnrollmentRequest::from_wire(request.into_inner()).map_err(status::invalid_field)?;
-        let enrolled = self.enroll(request).await.map_err(|refusal| refused(&refusal))?;
+        let enrolled = self.enroll(request, source.into()).await.map_err(|refusal| refused(&refusal))?;
         Ok(Response::new(enrolled.to_wire()))
     }
 }
 
 impl EnrollmentService {
     pub fn new(shared: Shared) -> Self {
-        let audited = Rate::new(AUDITED_REFUSALS_BURST, AUDITED_REFUSAL_EVERY).into();
-        Self { shared, rate: Rate::new(ENROLLMENTS_BURST, ENROLLMENT_EVERY), audited }
+        Self {
+            shared,
+            looks: Semaphore::new(LOOKS_MAX),
+            holders: Rates::new(HOLDER_ENROLLMENTS, HOLDERS_ENROLLMENTS, COUNTED_MAX),
+            strangers: Rates::new(STRANGER_ENROLLMENTS, STRANGERS_ENROLLMENTS, COUNTED_MAX),
+            audited: Rate::new(AUDITED_REFUSALS_BURST, AUDITED_REFUSAL_EVERY).into(),
+        }
     }
 
-    async fn enroll(&self, request: EnrollmentRequest) -> Result<Enrolled, Refusal> {
+    async fn enroll(&self, request: EnrollmentRequest, source: Source) -> Result<Enrolled, Refusal> {
         let EnrollmentRequest { csr, proof } = request;
+        let claim = self.claim(&csr, proof).await;
+        let is_let_in = match claim.as_ref().ok().and_then(Claim::holder) {
+            Some(holder) => self.holders.take(holder),
+            None => self.strangers.take(source),
+        };
+        if !is_let_in {
+            let what = "more machines enroll than are let in at once";
+            return Err(Refusal::new(Code::Busy, what, "come back later"));
+        }
         let key = Ca::requested_key(&csr)?;
         let now = SystemTime::now();
         let expires = WallTime(
             WallTime::from_system(now).0.saturating_add(millis(self.shared.host_certificate_lifetime)),
         );
-        let joined = match proof {
-            EnrollmentProof::JoinToken { secret, suggested_host } => {
-                self.join(&secret, suggested_host, &key, expires).await?
+        let joined = match claim? {
+            Claim::Token { token, secret, suggested, .. } => {
+                self.join(token, secret, suggested, &key, expires).await?
             }
-            EnrollmentProof::ExpiredCertificate { certificate, signature, signed_at } => {
-                let host = self.prove_host(&certificate, &key, &csr, &signature, signed_at).await?;
+            Claim::Host { host, enrolled, signed_at } => {
+                if enrolled != key.as_der() {
+                    return Err(not_proved("its request is for another key than the one enrolled"));
+                }
+                signed_lately(&host, signed_at, self.shared.clock.now())?;
                 let fingerprint = key.fingerprint().0;
                 let wall = WallTime::from_system(now);
                 let renew = move |state: &_, _| enrollment::renew(state, &host, &fingerprint, expires, wall);
@@ -96,12 +159,12 @@ impl EnrollmentService {
 
     async fn join(
         &self,
-        secret: &str,
+        token: String,
+        secret: Digest,
         suggested: Option<HostId>,
         key: &PublicKey,
         certificate_expires: WallTime,
     ) -> Result<Joined, Refusal> {
-        let (token, secret) = join_token::read(secret)?;
         let request = Enrollment {
             token,
             secret,
@@ -126,43 +189,62 @@ impl EnrollmentService {
         self.shared.engine.command(decide).await?
     }
 
-    /// The host that has signed, with the key that it enrolled, for the key that it enrolled. Whatever
-    /// is wrong, but for the clock of who has the key, reads the same.
-    async fn prove_host(
-        &self,
-        certificate: &[u8],
-        key: &PublicKey,
-        csr: &[u8],
-        signature: &[u8],
-        signed_at: WallTime,
-    ) -> Result<HostId, Refusal> {
-        // It only says who claims to call: the signature is by the key that is kept here.
-        let Ok(PeerCertificate { peer: Peer::Host(host), .. }) = PeerCertificate::from_der(certificate)
-        else {
-            return Err(not_proved("its certificate is no host's"));
-        };
-        let claimed = host.clone();
-        let enrolled =
-            self.shared.engine.read(move |state, _| enrollment::renewal_key(state, &claimed)).await?;
-        let enrolled = enrolled.map_err(|_| not_proved("it is unknown or revoked"))?;
-        if enrolled != key.as_der() {
-            return Err(not_proved("its request is for another key than the one enrolled"));
+    /// What a proof claims, as far as it holds. Whatever is wrong with it reads the same.
+    async fn claim(&self, csr: &[u8], proof: EnrollmentProof) -> Result<Claim, Refusal> {
+        match proof {
+            EnrollmentProof::JoinToken { secret, suggested_host: suggested } => {
+                let (token, secret) = join_token::read(&secret)?;
+                let shown = token.clone();
+                let is_known = move |state: &State| {
+                    state.access.tokens.get(&shown).is_some_and(|token| token.secret == secret)
+                };
+                let is_known = self.look(is_known).await?;
+                Ok(Claim::Token { token, secret, suggested, is_known })
+            }
+            EnrollmentProof::ExpiredCertificate { certificate, signature, signed_at } => {
+                // It only says who claims to call: the signature is by the key that is kept here.
+                let Ok(PeerCertificate { peer: Peer::Host(host), .. }) =
+                    PeerCertificate::from_der(&certificate)
+                else {
+                    return Err(not_proved("its certificate is no host's"));
+                };
+                let claimed = host.clone();
+                let enrolled = self.look(move |state| enrollment::renewal_key(state, &claimed)).await?;
+                let enrolled = enrolled.map_err(|_| not_proved("it is unknown or revoked"))?;
+                let challenge = renewal_challenge(&host, csr, signed_at);
+                if !PublicKey::from_der(&enrolled).is_ok_and(|key| key.verifies(&challenge, &signature)) {
+                    return Err(not_proved("the signature is not by its key"));
+                }
+                Ok(Claim::Host { host, enrolled, signed_at })
+            }
         }
-        if !key.verifies(&renewal_challenge(&host, csr, signed_at), signature) {
-            return Err(not_proved("the signature is not by its key"));
-        }
-        let now = self.shared.clock.now();
-        if now.0.abs_diff(signed_at.0) > millis(SIGNED_WITHIN) {
-            let what = format!("{host} signed its renewal at {}; here it is {}", Utc(signed_at), Utc(now));
-            return Err(Refusal::new(Code::CertificateExpired, what, "set the host's clock"));
-        }
-        Ok(host)
     }
+
+    /// A look at the state for somebody who may be anybody.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&State) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let _turn = self.looks.acquire().await.map_err(|_| Refusal::internal("nobody may look"))?;
+        self.shared.engine.read(move |state, _| look(state)).await
+    }
+}
+
+/// The clock of who has the key may be told to it.
+fn signed_lately(host: &HostId, signed_at: WallTime, now: WallTime) -> Result<(), Refusal> {
+    if now.0.abs_diff(signed_at.0) <= millis(SIGNED_WITHIN) {
+        return Ok(());
+    }
+    let what = format!("{host} signed its renewal at {}; here it is {}", Utc(signed_at), Utc(now));
+    Err(Refusal::new(Code::CertificateExpired, what, "set the host's clock"))
 }
 
 /// The exact reason is for the log alone.
 fn not_proved(why: &str) -> Refusal {
-    tracing::warn!(why, "refused to renew an expired certificate");
+    static REFUSED: LogLimit = LogLimit::new();
+    if let Some(left_out) = REFUSED.admit() {
+        tracing::warn!(why, left_out, "refused to renew an expired certificate");
+    }
     let what = "the expired certificate was not accepted";
     Refusal::new(Code::Token, what, "enroll the host again with a join token")
 }

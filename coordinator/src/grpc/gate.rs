@@ -10,6 +10,7 @@ use std::time::Duration;
 use houston_common::api::status::{from_status, unreadable_request};
 use houston_common::error::{Code, Refusal};
 use houston_common::id::quoted;
+use houston_common::log_limit::LogLimit;
 use houston_common::tls::{ClockFloor, ConnectInfo};
 use tonic::Status;
 use tonic::body::Body;
@@ -167,7 +168,9 @@ fn too_slow(limit: Duration) -> Refusal {
     Refusal::new(Code::Timeout, what, "try again; if it happens again, look at the coordinator's load")
 }
 
-/// One line for each call that was refused before its answer began.
+static STRANGERS: LogLimit = LogLimit::new();
+
+/// One line for each call that was refused before its answer began; fewer where strangers call.
 fn log_refusal(method: &str, info: Option<&ConnectInfo>, response: &Response) {
     let Some(status) = Status::from_header_map(response.headers()) else { return };
     if status.code() == tonic::Code::Ok {
@@ -175,13 +178,17 @@ fn log_refusal(method: &str, info: Option<&ConnectInfo>, response: &Response) {
     }
     let refusal = from_status(&status).refusal;
     let peer = info.and_then(|info| info.peer.as_ref()).map(|certificate| certificate.peer.to_string());
+    let admitted = if peer.is_none() { STRANGERS.admit() } else { Some(0) };
+    let Some(left_out) = admitted else { return };
     let peer = peer.or_else(|| info.map(|info| info.remote.to_string())).unwrap_or_default();
     let method = quoted(method);
     match refusal.code {
         Code::Internal | Code::Store => {
             tracing::error!(method, peer, code = %refusal.code, what = refusal.what, "refused a call")
         }
-        _ => tracing::info!(method, peer, code = %refusal.code, what = refusal.what, "refused a call"),
+        _ => {
+            tracing::info!(method, peer, code = %refusal.code, what = refusal.what, left_out, "refused a call")
+        }
     }
 }
 

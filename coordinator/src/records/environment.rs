@@ -202,7 +202,7 @@ enum ExceptionRecord {
     DownBefore,
     PrepareFailed,
     Held,
-    Left,
+    PassedBy,
 }
 
 #[derive(Serialize, Deserialize)]

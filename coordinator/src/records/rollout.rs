@@ -142,6 +142,7 @@ struct NamedRecord {
 enum CauseRecord {
     FailureBudget { host: HostId, failures: u32, allowed: u32 },
     LostBudget { exceptions: u32, allowed: u32 },
+    NobodyUpdated { exceptions: u32 },
     Operator { name: String, reason: String },
     RollbackFailed { host: HostId },
     Law { law: String },

@@ -15,7 +15,7 @@ use crate::environment::{Environment, Live};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ending {
     pub zones: BTreeMap<Zone, Reached>,
-    /// Hosts that were not simply waiting or well, what is worst first, at most [`NAMED_MAX`].
+    /// Hosts that were not simply waiting or well, what is worst first, at most `NAMED_MAX`.
     pub named: Vec<Named>,
 }
 

@@ -245,7 +245,7 @@ fn bake(
     let nobody = updated(environment) == 0 && !rollout.target.is_empty();
     let exceptions = rollout.exceptions;
     plan.changes.push(Change::Turn(if nobody {
-        Turn::Halt(Cause::LostBudget { exceptions, allowed: rollout.exceptions_allowed() })
+        Turn::Halt(Cause::NobodyUpdated { exceptions })
     } else {
         Turn::Succeed
     }));

@@ -139,6 +139,7 @@ fn cause(cause: &Cause) -> Value {
         Cause::LostBudget { exceptions, allowed } => {
             json!({ "kind": "lost_budget", "exceptions": exceptions, "allowed": allowed })
         }
+        Cause::NobodyUpdated { exceptions } => json!({ "kind": "nobody_updated", "exceptions": exceptions }),
         Cause::Operator { name, reason } => json!({ "kind": "operator", "name": name, "reason": reason }),
         Cause::RollbackFailed { host } => json!({ "kind": "rollback_failed", "host": text(host) }),
         Cause::Law { law } => json!({ "kind": "law", "law": law }),

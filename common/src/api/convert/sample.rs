@@ -471,6 +471,7 @@ impl Sample for Cause {
             s,
             Self::FailureBudget { host: s.name(), failures: s.number(), allowed: s.number() },
             Self::LostBudget { exceptions: s.number(), allowed: s.number() },
+            Self::NobodyUpdated { exceptions: s.number() },
             Self::Operator { name: s.words(), reason: s.line() },
             Self::RollbackFailed { host: s.name() },
             Self::Law { law: s.words() },

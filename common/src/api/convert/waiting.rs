@@ -50,6 +50,9 @@ impl Wire for Cause {
             Self::LostBudget { exceptions, allowed } => {
                 Message::LostBudget(wire::LostBudgetCrossed { exceptions: *exceptions, allowed: *allowed })
             }
+            Self::NobodyUpdated { exceptions } => {
+                Message::NobodyUpdated(wire::NobodyUpdated { exceptions: *exceptions })
+            }
             Self::Operator { name, reason } => {
                 Message::Operator(wire::ByOperator { name: name.clone(), reason: reason.clone() })
             }
@@ -71,6 +74,7 @@ impl Wire for Cause {
             Message::LostBudget(wire::LostBudgetCrossed { exceptions, allowed }) => {
                 Self::LostBudget { exceptions, allowed }
             }
+            Message::NobodyUpdated(wire::NobodyUpdated { exceptions }) => Self::NobodyUpdated { exceptions },
             Message::Operator(wire::ByOperator { name, reason }) => Self::Operator {
                 name: required_line("operator.name", name, LINE_CHARS_MAX)?,
                 reason: line("operator.reason", reason, LINE_CHARS_MAX)?,

@@ -136,8 +136,8 @@ fn without_one_box(
         plan.changes.push(Change::Turn(Turn::Bake));
     } else if index.count_all(Class::Ended) > 0 {
         // Every host was left out: a release that no host has ever run must not become the baked one.
-        let (exceptions, allowed) = (rollout.exceptions, rollout.exceptions_allowed());
-        plan.changes.push(Change::Turn(Turn::Halt(Cause::LostBudget { exceptions, allowed })));
+        let exceptions = rollout.exceptions;
+        plan.changes.push(Change::Turn(Turn::Halt(Cause::NobodyUpdated { exceptions })));
     } else if let Some(host) = index.all(Class::Held).next() {
         let reason = format!("every host that is left is held, {host} among them");
         plan.waiting.push(WaitingOn::Held { reason });
@@ -291,7 +291,7 @@ pub(super) fn leave_out_the_rest(environment: &Environment, plan: &mut Plan) {
         .into_iter()
         .flat_map(|reach| [Class::Unprepared(reach), Class::Preparing(reach), Class::Ready(reach)])
         .flat_map(|class| index.all(class))
-        .map(|host| (host, Exception::LostAfterSettling));
+        .map(|host| (host, Exception::PassedBy));
     let held = index.all(Class::Held).map(|host| (host, Exception::Held));
     for (host, exception) in passed_by.chain(held).take(CLOSED_PER_PLAN) {
         plan.changes

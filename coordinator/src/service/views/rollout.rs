@@ -196,7 +196,12 @@ fn reached(rollout: &Rollout) -> u32 {
 
 fn status_of_reached(rollout: &Rollout) -> WaveStatus {
     let went_wrong = match rollout.first_cause.as_ref().or(rollout.cause.as_ref()) {
-        Some(Cause::FailureBudget { .. } | Cause::LostBudget { .. } | Cause::RollbackFailed { .. }) => true,
+        Some(
+            Cause::FailureBudget { .. }
+            | Cause::LostBudget { .. }
+            | Cause::NobodyUpdated { .. }
+            | Cause::RollbackFailed { .. },
+        ) => true,
         Some(Cause::Operator { .. } | Cause::Law { .. }) | None => false,
     };
     match &rollout.stage {

@@ -180,7 +180,7 @@ fn a_halted_rollout_says_the_same_of_its_host_and_of_itself() {
         rollouts::explain(&world.state, &request, world.now).expect("explained")
     };
     let halted = WaitingOn::Halted { cause };
-    assert_eq!(explain(&world, None), [halted.clone()]);
+    assert_eq!(explain(&world, None), std::slice::from_ref(&halted));
     assert_eq!(explain(&world, Some("a1")), [halted]);
     let refusal = world.start(&to("v1")).expect_err("halted").to_string();
     assert!(

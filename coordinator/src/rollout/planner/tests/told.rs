@@ -81,7 +81,7 @@ fn after_an_abort_the_hosts_on_the_other_release_are_counted() {
     assert_eq!(ending.zones[&name::<Zone>("a")], Reached { hosts: 3, updated: 1 });
     assert_eq!(world.environment(PROD).index().total().off_baked, 1);
     let stays = WaitingOn::OffBaked { hosts: vec![name(one_box)], more: 0 };
-    assert_eq!(explained(&world), [stays.clone()]);
+    assert_eq!(explained(&world), std::slice::from_ref(&stays));
     assert_eq!(world.explain(one_box), stays);
     world.remove(one_box);
     assert_eq!(explained(&world), []);
