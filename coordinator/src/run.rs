@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use houston_common::error::{Code, Refusal};
 use houston_common::identity::PrivateKey;
 use houston_common::tls::{Address, ClockFloor, Credential, Incoming, ServerSettings};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -31,6 +31,10 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How often the coordinator's own certificate is looked at, at most; short lives are looked at oftener.
 const CERTIFICATE_LOOK_MAX: Duration = Duration::from_secs(60);
+
+/// Clients that wait in the kernel to be accepted; those beyond it come again after seconds. Linux allows
+/// no more unless it is told to (net.core.somaxconn), and a fleet that comes back at once needs it.
+const BACKLOG: u32 = 4096;
 
 /// How often files that nothing refers to are deleted.
 const COLLECT_EVERY: Duration = Duration::from_secs(3600);
@@ -197,7 +201,10 @@ fn read_ca(directory: &Path) -> Result<Ca, Refusal> {
 
 async fn listen(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Refusal> {
     let bound = async {
-        let listener = TcpListener::bind(address).await?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
         let bound = listener.local_addr()?;
         std::io::Result::Ok((listener, bound))
     };

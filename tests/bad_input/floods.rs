@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use houston_agent::enroll::{self, JoinToken};
 use houston_common::error::Code;
 use houston_common::identity::request::new_key;
@@ -113,9 +111,6 @@ fn raise_descriptor_limit() {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raised");
 }
 
-/// Between a connection that was closed and the next: a thousand in a second, for all of a flood.
-const FLOOD_PAUSE: Duration = Duration::from_millis(150);
-
 /// Keeps this many connections open without a byte, until it is dropped.
 fn silent_flood(to: &Address, sockets: usize) -> JoinSet<()> {
     let mut flood = JoinSet::new();
@@ -125,7 +120,6 @@ fn silent_flood(to: &Address, sockets: usize) -> JoinSet<()> {
             loop {
                 let mut silent = plain(&to).await;
                 let _ = silent.read(&mut [0; 1]).await;
-                tokio::time::sleep(FLOOD_PAUSE).await;
             }
         });
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -26,6 +26,11 @@ use crate::log_limit::LogLimit;
 /// and some tens of KiB, so that this many are a quarter of a second of work and below 20 MiB. Whoever
 /// comes when all are under way displaces one, as [`Crowd`] says.
 pub const HANDSHAKES_MAX: usize = 256;
+
+/// What each has before it is displaced: a client speaks at once, and a flood that opens a connection for
+/// each that is closed turns no faster than this. Beyond 2500 in a second clients wait in the kernel's
+/// queue.
+const HANDSHAKE_GRACE: Duration = Duration::from_millis(100);
 
 /// The first message follows the connection at once; lost twice on its way, it is here after 3 s.
 const HELLO_TIME_MAX: Duration = Duration::from_secs(4);
@@ -56,7 +61,7 @@ pub struct Incoming {
     settings: watch::Receiver<ServerSettings>,
     handshakes: JoinSet<Option<Connection>>,
     crowd: Crowd,
-    retry: Option<Pin<Box<Sleep>>>,
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Incoming {
@@ -64,18 +69,21 @@ impl Incoming {
     /// last sent when it arrives.
     pub fn new(listener: TcpListener, settings: watch::Receiver<ServerSettings>) -> Self {
         let crowd = Crowd::new(HANDSHAKES_MAX);
-        Self { listener, settings, handshakes: JoinSet::new(), crowd, retry: None }
+        Self { listener, settings, handshakes: JoinSet::new(), crowd, pause: None }
     }
 
-    /// Starts a handshake for everybody who waits, then is pending. The runtime lets handshakes that
-    /// were started go on after a hundred or so, so that a fleet that connects at once does not push
-    /// itself out.
+    /// Starts a handshake for everybody who waits, while there is room or somebody to displace. Then it is
+    /// pending.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(retry) = &mut self.retry {
-            ready!(retry.as_mut().poll(cx));
-            self.retry = None;
-        }
         loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            if let Some(wait) = self.crowd.wait(HANDSHAKE_GRACE, Instant::now()) {
+                self.pause = Some(Box::pin(tokio::time::sleep(wait)));
+                continue;
+            }
             match ready!(self.listener.poll_accept(cx)) {
                 Ok((tcp, remote)) => {
                     let settings = self.settings.borrow().clone();
@@ -84,10 +92,7 @@ impl Incoming {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
-                    let mut retry = Box::pin(tokio::time::sleep(ACCEPT_RETRY));
-                    let waiting = retry.as_mut().poll(cx);
-                    self.retry = Some(retry);
-                    ready!(waiting);
+                    self.pause = Some(Box::pin(tokio::time::sleep(ACCEPT_RETRY)));
                 }
             }
         }

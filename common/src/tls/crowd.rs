@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -39,6 +40,9 @@ pub struct Crowd {
     places: Arc<Mutex<Places>>,
 }
 
+/// When somebody entered, and what is dropped when their place is lost.
+type Holder = (Instant, oneshot::Sender<Infallible>);
+
 /// Whether the holder has spoken, and the number of its place. The lowest makes room first.
 type Rank = (bool, u64);
 
@@ -57,12 +61,24 @@ struct Places {
     taken: usize,
     /// Each source's places, those of the silent first, then oldest first. What is dropped here is lost
     /// to its holder.
-    by_source: HashMap<Source, BTreeMap<Rank, oneshot::Sender<Infallible>>>,
+    by_source: HashMap<Source, BTreeMap<Rank, Holder>>,
 }
 
 impl Crowd {
     pub fn new(max: usize) -> Self {
         Self { max, places: Arc::default() }
+    }
+
+    /// How long until the next newcomer displaces nobody who has been here for less than `grace`. Absent
+    /// if that is so now.
+    pub fn wait(&self, grace: Duration, now: Instant) -> Option<Duration> {
+        let places = lock(&self.places);
+        if places.taken < self.max {
+            return None;
+        }
+        let (source, rank) = places.displaced()?;
+        let (entered, _) = places.by_source.get(&source)?.get(&rank)?;
+        grace.checked_sub(now.duration_since(*entered)).filter(|wait| !wait.is_zero())
     }
 
     /// Takes a place, somebody else's if none is free.
@@ -77,7 +93,7 @@ impl Crowd {
         let rank = (false, places.next);
         places.next += 1;
         places.taken += 1;
-        places.by_source.entry(source).or_default().insert(rank, holds);
+        places.by_source.entry(source).or_default().insert(rank, (Instant::now(), holds));
         Place { rank, source, places: self.places.clone(), held: Some(held) }
     }
 }
@@ -108,9 +124,9 @@ impl Place {
     pub fn has_spoken(&mut self) {
         let spoken = (true, self.rank.1);
         if let Some(own) = lock(&self.places).by_source.get_mut(&self.source)
-            && let Some(holds) = own.remove(&self.rank)
+            && let Some(holder) = own.remove(&self.rank)
         {
-            own.insert(spoken, holds);
+            own.insert(spoken, holder);
         }
         self.rank = spoken;
     }
@@ -167,6 +183,19 @@ mod tests {
         drop((flood, more, late, early));
         let places = lock(&crowd.places);
         assert!(places.taken == 0 && places.by_source.is_empty(), "who has left is forgotten");
+    }
+
+    #[test]
+    fn a_newcomer_waits_until_who_makes_room_has_had_its_time() {
+        let grace = Duration::from_secs(60);
+        let crowd = Crowd::new(2);
+        let _first = crowd.enter(source("192.0.2.1"));
+        assert_eq!(crowd.wait(grace, Instant::now()), None, "there is room");
+        let second = crowd.enter(source("192.0.2.1"));
+        assert!(crowd.wait(grace, Instant::now()).is_some_and(|wait| wait <= grace));
+        assert_eq!(crowd.wait(grace, Instant::now() + grace), None);
+        drop(second);
+        assert_eq!(crowd.wait(grace, Instant::now()), None, "there is room again");
     }
 
     #[test]
