@@ -95,7 +95,7 @@ fn supposed(state: &State, draft: &Draft<'_>) -> Environment {
 /// The one box as the planner would choose it now, then each zone.
 fn waves(state: &State, after: &Environment, rollout: &Rollout, now: FleetTime) -> Vec<PlannedWave> {
     let first = planner::plan(after, &state.fleet, &gates(state), now).changes.into_iter();
-    let one_box = first.filter_map(|change| match change {
+    let mut one_box = first.filter_map(|change| match change {
         Change::Turn(Turn::OneBox(host)) => Some(host),
         Change::Turn(_)
         | Change::Prepare { .. }
@@ -103,15 +103,17 @@ fn waves(state: &State, after: &Environment, rollout: &Rollout, now: FleetTime) 
         | Change::Except { .. }
         | Change::Overdue { .. } => None,
     });
-    let one_box = PlannedWave {
+    let one_box = one_box.next();
+    let first_wave = PlannedWave {
         wave: Wave::OneBox,
-        hosts: 1,
+        hosts: u32::from(one_box.is_some()),
         batch: 1,
         bake: rollout.bake_of(0),
-        first: one_box.collect(),
+        first: one_box.iter().cloned().collect(),
     };
     let zones = rollout.zones.iter().zip(1..).map(|(zone, wave)| {
-        let hosts = to_change(after, zone);
+        let mut hosts = to_change(after, zone);
+        hosts.retain(|host| Some(*host) != one_box.as_ref());
         PlannedWave {
             wave: Wave::Zone(zone.clone()),
             hosts: hosts.len() as u32,
@@ -120,7 +122,7 @@ fn waves(state: &State, after: &Environment, rollout: &Rollout, now: FleetTime) 
             first: hosts.into_iter().take(FIRST_SHOWN).cloned().collect(),
         }
     });
-    std::iter::once(one_box).chain(zones).collect()
+    std::iter::once(first_wave).chain(zones).collect()
 }
 
 /// A zone's hosts that would change, those first that would go first.
