@@ -2,6 +2,7 @@
 //! so that no decision walks the fleet.
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
+pub mod class;
 pub mod index;
 pub mod member;
 
@@ -166,7 +167,7 @@ impl Environment {
     pub fn recount(&mut self, host: &HostId, fleet: &Fleet) {
         let (Some(live), Some(entry)) = (self.members.get_mut(host), fleet.get(host)) else { return };
         self.index.withdraw(&live.member, live.class.as_ref(), live.counted);
-        let sorted = index::sort(&self.definition, self.rollout.as_ref(), live, entry);
+        let sorted = class::sort(&self.definition, self.rollout.as_ref(), live, entry);
         live.class = Some((live.member.zone.clone(), sorted.class, sorted.order));
         live.counted = sorted.counted;
         self.index.enter(&live.member, live.class.as_ref(), live.counted);
@@ -177,7 +178,7 @@ impl Environment {
         self.index = Index::default();
         for live in self.members.values_mut() {
             let Some(entry) = fleet.get(&live.member.host) else { continue };
-            let sorted = index::sort(&self.definition, self.rollout.as_ref(), live, entry);
+            let sorted = class::sort(&self.definition, self.rollout.as_ref(), live, entry);
             live.class = Some((live.member.zone.clone(), sorted.class, sorted.order));
             live.counted = sorted.counted;
             self.index.enter(&live.member, live.class.as_ref(), live.counted);
@@ -186,6 +187,6 @@ impl Environment {
 
     /// Whether a host serves here now, reckoned from the host alone.
     pub fn is_available(&self, live: &Live, entry: &Entry) -> bool {
-        index::is_available(&self.definition, live, entry)
+        class::is_available(&self.definition, live, entry)
     }
 }

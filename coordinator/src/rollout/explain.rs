@@ -11,7 +11,8 @@ use houston_common::rollout::{Cause, Quiet, WaitingOn};
 
 use super::planner::{self, GateValues};
 use super::{Rollout, Stage};
-use crate::environment::index::{Class, LANE_FAILURES_MAX, Reach, Wellness};
+use crate::environment::class::LANE_FAILURES_MAX;
+use crate::environment::index::{Class, Reach, Wellness};
 use crate::environment::member::{Lane, Member, Step};
 use crate::environment::{Environment, Live};
 use crate::fleet::{Entry, Fleet, HOLD};
