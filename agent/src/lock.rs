@@ -18,6 +18,8 @@ const FILE: &str = "lock";
 /// The owner's alone.
 const MODE: u32 = 0o600;
 
+/// Who only looks holds it for microseconds; a third of a second is beyond any of that, and no wait for a
+/// person who started a second agent.
 const LOOKS: u32 = 10;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(30);
 

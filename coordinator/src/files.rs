@@ -232,8 +232,8 @@ impl Files {
     ) -> Result<(), Refusal> {
         {
             let mut known = self.known();
-            known.unsynced.insert(*digest);
             fs::rename(&temporary.0, path).map_err(|error| failed("rename", path, &error))?;
+            known.unsynced.insert(*digest);
             mentioned.for_each(|digest| known.mention(&digest));
         }
         let parent = path.parent().unwrap_or(&self.0.root);

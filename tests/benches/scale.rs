@@ -1,5 +1,5 @@
 //! What one report and one batch cost, by the size of the fleet: cost follows change, so that it should
-//! hardly grow. `cargo bench --profile trial -p houston-tests`.
+//! hardly grow. `cargo bench --workspace --profile trial --bench scale`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use houston_common::clock::{WallTime, millis};
+use houston_common::clock::WallTime;
 use houston_common::error::Refusal;
 use houston_common::tls::ClockFloor;
 
@@ -45,7 +45,7 @@ impl Vouched {
     /// Takes in a time that the coordinator has told over an authenticated connection.
     pub fn raise(&mut self, seen: WallTime) {
         self.floor.raise(seen);
-        if seen.0 < self.kept.0.saturating_add(millis(KEEP_EVERY)) {
+        if seen < self.kept.plus(KEEP_EVERY) {
             return;
         }
         match self.directory.replace(FILE, format!("{}\n", seen.0).as_bytes()) {
@@ -57,6 +57,8 @@ impl Vouched {
 
 #[cfg(test)]
 mod tests {
+    use houston_common::clock::millis;
+
     use super::*;
 
     #[test]

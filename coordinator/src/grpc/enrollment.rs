@@ -129,9 +129,8 @@ impl EnrollmentService {
         }
         let key = Ca::requested_key(&csr)?;
         let now = SystemTime::now();
-        let expires = WallTime(
-            WallTime::from_system(now).0.saturating_add(millis(self.shared.host_certificate_lifetime)),
-        );
+        let wall = WallTime::from_system(now);
+        let expires = wall.plus(self.shared.host_certificate_lifetime);
         let joined = match claim? {
             Claim::Token { token, secret, suggested, .. } => {
                 self.join(token, secret, suggested, &key, expires).await?
@@ -142,7 +141,6 @@ impl EnrollmentService {
                 }
                 signed_lately(&host, signed_at, self.shared.clock.now())?;
                 let fingerprint = key.fingerprint().0;
-                let wall = WallTime::from_system(now);
                 let renew = move |state: &_, _| enrollment::renew(state, &host, &fingerprint, expires, wall);
                 self.shared.engine.command(renew).await?
             }

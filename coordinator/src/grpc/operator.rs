@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use houston_common::api::convert::{Wire, name};
 use houston_common::api::status::invalid_field;
 use houston_common::api::wire;
-use houston_common::clock::{FleetTime, WallTime, millis};
+use houston_common::clock::{FleetTime, WallTime};
 use houston_common::command::{
     AddOperator, AppliedEnvironment, ApplyEnvironment, ControlRollout, CreateToken, CreateVersionSet,
     CreatedToken, DrainHost, EditHost, Explain, GetRollout, HostChange, ListHosts, ListRollouts,
@@ -80,7 +80,7 @@ impl OperatorService {
         let key = Ca::requested_key(&request.csr)?.fingerprint().0;
         let lifetime = self.0.operator_certificate_lifetime;
         let at = SystemTime::now();
-        let expires = WallTime(WallTime::from_system(at).0.saturating_add(millis(lifetime)));
+        let expires = WallTime::from_system(at).plus(lifetime);
         let (csr, operator) = (request.csr.clone(), request.name.clone());
         let enter = move |state: &_, _| access::add_operator(state, &caller, &request, key, expires);
         self.0.engine.command(enter).await?;
