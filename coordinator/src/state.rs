@@ -19,8 +19,8 @@ use crate::audit::Audit;
 use crate::catalog::{Catalog, NamedSet, Package};
 use crate::environment::member::Member;
 use crate::environment::{Definition, Environment};
-use crate::fleet::{Fleet, Host};
-use crate::rollout::Rollout;
+use crate::fleet::{Entry, Fleet, Host};
+use crate::rollout::{Rollout, outcome};
 
 /// One durable change. Each is one record of the store.
 #[expect(
@@ -302,6 +302,21 @@ impl State {
             member.zone = entry.host.zone.clone();
         }
         self.put_member(member);
+    }
+
+    /// All that goes with a host that is forgotten.
+    pub fn forgetting(&self, entry: &Entry) -> Vec<Edit> {
+        let host = &entry.host.id;
+        let mut edits = Vec::new();
+        for environment in entry.environments.iter().filter_map(|name| self.environments.get(name)) {
+            let turn = environment.rollout.as_ref().zip(environment.member(host));
+            edits.extend(
+                turn.and_then(|(rollout, live)| outcome::forgotten(&live.member, rollout)).map(Edit::Rollout),
+            );
+            edits.push(Edit::ForgetMember(environment.name().clone(), host.clone()));
+        }
+        edits.push(Edit::ForgetHost(host.clone()));
+        edits
     }
 
     /// The memberships that a host with these labels has or gains: written with the host's record,

@@ -60,6 +60,23 @@ pub fn turn_bad(member: &mut Member, rollout: &mut Rollout, failure: Failure) {
     count_failure(member, Some(rollout), false);
 }
 
+/// The host is forgotten: what that is to the rollout, if its turn had begun and not ended. Whether the
+/// release works there will never be known, and no news is bad news, as with one that is silent past its
+/// deadline.
+pub fn forgotten(member: &Member, rollout: &Rollout) -> Option<Rollout> {
+    let counted = member.grant.is_none_or(|grant| grant.reverting);
+    if member.lane != Lane::Rollout(rollout.id) || counted {
+        return None;
+    }
+    let (mut member, mut rollout) = (member.clone(), rollout.clone());
+    if member.step == Step::TakingBack {
+        rollout.exceptions += 1;
+    } else {
+        begin_revert(&mut member, Some(&mut rollout), None);
+    }
+    Some(rollout)
+}
+
 /// Left out of the rollout's result, by name.
 pub fn except(member: &mut Member, rollout: &mut Rollout, exception: Exception) {
     member.lane = Lane::Rollout(rollout.id);

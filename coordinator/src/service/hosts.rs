@@ -9,14 +9,13 @@ use houston_common::clock::FleetTime;
 use houston_common::command::{DrainHost, EditHost, HostChange, HostFilter, ListHosts, Paged};
 use houston_common::error::{Code, Refusal, nearest};
 use houston_common::exchange::HOST_ENVIRONMENTS_MAX;
-use houston_common::id::{EnvironmentName, HostId, quoted};
+use houston_common::id::{HostId, quoted};
 use houston_common::view::HostView;
 
 use super::{Caller, Change, active, bad_page, conflict, environment, page, views};
 use crate::engine::core::Decided;
-use crate::environment::member::{Lane, Member, Step};
+use crate::environment::member::Member;
 use crate::fleet::{Entry, Host};
-use crate::rollout::Rollout;
 use crate::state::{Edit, State};
 
 /// Labels of one host: people and selectors use a handful.
@@ -239,34 +238,16 @@ pub fn revoke(state: &State, caller: &Caller, request: &HostChange) -> Result<De
     Ok(caller.change(vec![Edit::Host(after)], change, host.id.clone()))
 }
 
-/// Revokes and forgets a host. A grant that was open is gone with its record; the rollout counts the
-/// host as left. E-HOST-UNKNOWN.
+/// Revokes and forgets a host. A grant that was open is gone with its record, and counts as a failure of its
+/// rollout. E-HOST-UNKNOWN.
 pub fn remove(state: &State, caller: &Caller, request: &HostChange) -> Result<Decided<()>, Refusal> {
     let there = entry(state, request.host.as_str())?;
     let host = &there.host;
-    let mut edits = Vec::new();
-    for name in &there.environments {
-        edits.extend(without(state, name, &host.id).map(Edit::Rollout));
-        edits.push(Edit::ForgetMember(name.clone(), host.id.clone()));
-    }
-    edits.push(Edit::ForgetHost(host.id.clone()));
     let change = Change {
         what: format!("host.remove {}", host.id),
         why: &request.reason,
         before: place_text(host),
         after: String::new(),
     };
-    Ok(caller.change(edits, change, ()))
-}
-
-/// The active rollout's record without the host, if that makes a difference: one whose turn has begun
-/// and not ended leaves it as an exception, unless its failure is counted already.
-fn without(state: &State, name: &EnvironmentName, host: &HostId) -> Option<Rollout> {
-    let environment = state.environments.get(name)?;
-    let rollout = environment.rollout.as_ref()?;
-    let member = &environment.member(host)?.member;
-    let begun = matches!(member.step, Step::Granted | Step::TakingBack);
-    let counted = member.grant.is_none_or(|grant| grant.reverting);
-    (member.lane == Lane::Rollout(rollout.id) && begun && !counted)
-        .then(|| Rollout { exceptions: rollout.exceptions + 1, ..rollout.clone() })
+    Ok(caller.change(state.forgetting(there), change, ()))
 }

@@ -5,7 +5,6 @@ use houston_common::id::{EnvironmentName, HostId};
 
 use super::{Core, Note};
 use crate::fleet::{Entry, FORGET_AFTER};
-use crate::state::Edit;
 
 impl Core {
     /// What time alone does: silence is noticed, forgotten hosts go, waits end.
@@ -39,10 +38,9 @@ impl Core {
 
     fn forget_host(&mut self, host: &HostId, now: FleetTime, wall: WallTime) {
         let Some(entry) = self.state.fleet.get(host) else { return };
-        for environment in entry.environments.clone() {
-            self.edit(Edit::ForgetMember(environment, host.clone()), now);
+        for edit in self.state.forgetting(entry) {
+            self.edit(edit, now);
         }
-        self.edit(Edit::ForgetHost(host.clone()), now);
         self.audit(Note::own(&format!("host.forget {host}"), "ephemeral and silent"), now, wall);
     }
 }

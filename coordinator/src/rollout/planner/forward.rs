@@ -128,11 +128,14 @@ fn without_one_box(
     plan: &mut Plan,
 ) {
     let index = environment.index();
+    let nobody_is_updated = index.count_all(Class::Updated(Wellness::Well)) == 0;
+    // Where hosts run the target already, those that are lost are left out at the end of their zone's wave.
+    let holds = |waiting: &WaitingOn| nobody_is_updated || !matches!(waiting, WaitingOn::Silent { .. });
     if let Some(waiting) = open_grants(environment, now).or_else(|| unknown_health(environment)) {
         plan.waiting.push(waiting);
-    } else if let Some(waiting) = out_of_reach(environment, None, fleet, now) {
+    } else if let Some(waiting) = out_of_reach(environment, None, fleet, now).filter(holds) {
         plan.waiting.push(waiting);
-    } else if index.count_all(Class::Updated(Wellness::Well)) > 0 {
+    } else if !nobody_is_updated {
         plan.changes.push(Change::Turn(Turn::Bake));
     } else if index.count_all(Class::Ended) > 0 {
         // Every host was left out: a release that no host has ever run must not become the baked one.

@@ -189,7 +189,7 @@ fn a_removed_host_is_gone_everywhere() {
 }
 
 #[test]
-fn a_granted_host_that_is_removed_gives_its_slot_back_once() {
+fn a_granted_host_that_is_removed_counts_once() {
     let mut world = World::prod();
     world.start(&to("v2")).expect("started");
     grant(&mut world, "a1", false);
@@ -197,13 +197,14 @@ fn a_granted_host_that_is_removed_gives_its_slot_back_once() {
     assert_eq!(world.prod_environment().index().total().moving, 2);
     let decided = remove(&world.state, &alice(), &change("a1")).expect("removed");
     world.commit(decided);
-    assert_eq!((world.active().exceptions, world.prod_environment().index().total().moving), (1, 1));
+    assert_eq!((world.active().failures, world.prod_environment().index().total().moving), (1, 1));
+    assert_eq!(world.active().first_failure, Some(name("a1")));
     // Its failure was counted when it began to revert.
     let decided = remove(&world.state, &alice(), &change("a2")).expect("removed");
     world.commit(decided);
-    assert_eq!((world.active().exceptions, world.prod_environment().index().total().moving), (1, 0));
+    assert_eq!((world.active().failures, world.prod_environment().index().total().moving), (1, 0));
     // Its turn had not come.
     let decided = remove(&world.state, &alice(), &change("b1")).expect("removed");
     world.commit(decided);
-    assert_eq!(world.active().exceptions, 1);
+    assert_eq!((world.active().failures, world.active().exceptions), (1, 0));
 }

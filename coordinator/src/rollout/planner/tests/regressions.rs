@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use houston_common::policy::{OnFailure, Policy, Share};
 use houston_common::release::Release;
-use houston_common::rollout::{Exception, WaitingOn};
+use houston_common::rollout::{Cause, Exception, WaitingOn};
 
 use super::host::Manner;
 use super::world::{PROD, SIDE, World, policy, release};
@@ -28,6 +28,36 @@ fn a_grant_that_has_ended_is_told_to_nobody() {
     world.host(&host).cut_off = false;
     world.rounds(20);
     assert_eq!(world.on(release(2)), Vec::<String>::new());
+}
+
+/// It had begun a bad release and could not say so; with its record the failure was forgotten, and another
+/// host was given the release.
+#[test]
+fn a_one_box_that_is_removed_before_it_has_answered_is_a_failure() {
+    let mut world = nine();
+    world.start(release(2), false).expect("started");
+    world.until("one is granted", |world| !world.granted().is_empty());
+    let host = world.granted().remove(0);
+    world.remove(&host);
+    assert_eq!(world.until_over(), Stage::RolledBack);
+    let cause = world.newest().cause.clone();
+    assert!(
+        matches!(&cause, Some(Cause::FailureBudget { host: named, .. }) if named.as_str() == host),
+        "{cause:?}"
+    );
+    assert_eq!(world.on(release(1)).len(), 8);
+}
+
+/// Everybody else ran the target already, and the rollout waited for the lost one for ever.
+#[test]
+fn the_last_host_of_all_is_lost_and_holds_nobody_up() {
+    let mut world = nine();
+    world.host("c3").cut_off = true;
+    world.start(release(2), false).expect("started");
+    assert_eq!(world.until_over(), Stage::Succeeded);
+    world.start(release(2), false).expect("started again");
+    assert_eq!(world.until_over(), Stage::Succeeded);
+    assert_eq!(world.member("c3").step, Step::Excepted(Exception::Silent));
 }
 
 /// It was taken for done: the slot was given back, and the rollback ended without it.

@@ -207,10 +207,9 @@ impl World {
         let id: HostId = name(host);
         let Some(entry) = self.state.fleet.get(&id) else { return };
         let was_granted = entry.granted_in.is_some();
-        for environment in entry.environments.clone() {
-            self.edit(Edit::ForgetMember(environment, id.clone()));
+        for edit in self.state.forgetting(entry) {
+            self.edit(edit);
         }
-        self.edit(Edit::ForgetHost(id.clone()));
         self.hosts.remove(&id);
         if was_granted && self.planted == Some(Planted::ReleaseTwice) {
             self.change_active(|rollout, _| {
