@@ -15,7 +15,10 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::num::NonZero;
 use std::str::FromStr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use planted::Planted;
@@ -62,26 +65,55 @@ fn replay() {
     }
 }
 
+/// What runs of many seeds came to.
+#[derive(Debug, Default)]
+struct Tally {
+    seeds: u64,
+    events: u64,
+    simulated_ms: u64,
+    failures: Vec<String>,
+    faults: BTreeMap<&'static str, u64>,
+}
+
+impl Tally {
+    fn count(&mut self, seed: u64, outcome: Outcome) {
+        if let Some(failure) = failure(seed, &outcome) {
+            println!("{failure}");
+            self.failures.push(failure);
+        }
+        self.seeds += 1;
+        self.events += outcome.events;
+        self.simulated_ms += outcome.simulated_ms;
+        for (fault, count) in outcome.faults {
+            *self.faults.entry(fault).or_default() += count;
+        }
+    }
+}
+
+/// Runs seeds on every core. Each is a world of its own, so their order matters to nobody.
+fn run_all(seeds: &[u64]) -> Tally {
+    let (next, tally) = (AtomicUsize::new(0), Mutex::new(Tally::default()));
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while let Some(seed) = seeds.get(next.fetch_add(1, Relaxed)) {
+                    let outcome = run(*seed, Setting::default());
+                    tally.lock().expect("no worker panics while it counts").count(*seed, outcome);
+                }
+            });
+        }
+    });
+    tally.into_inner().expect("no worker panics while it counts")
+}
+
 /// The corpus, then new seeds: `HOUSTON_SEEDS=n` for a soak.
 #[test]
 fn every_law_holds_whatever_goes_wrong() {
-    let (started, mut seeds, mut events, mut simulated_ms) = (Instant::now(), 0_u64, 0, 0);
-    let mut failures = Vec::new();
-    let mut faults: BTreeMap<&str, u64> = BTreeMap::new();
+    let started = Instant::now();
     let first = number("HOUSTON_FIRST_SEED").unwrap_or(1_000);
-    for seed in corpus().chain(first..first + number("HOUSTON_SEEDS").unwrap_or(SEEDS)) {
-        let outcome = run(seed, Setting::default());
-        if let Some(failure) = failure(seed, &outcome) {
-            println!("{failure}");
-            failures.push(failure);
-        }
-        seeds += 1;
-        events += outcome.events;
-        simulated_ms += outcome.simulated_ms;
-        for (fault, count) in outcome.faults {
-            *faults.entry(fault).or_default() += count;
-        }
-    }
+    let seeds: Vec<u64> = corpus().chain(first..first + number("HOUSTON_SEEDS").unwrap_or(SEEDS)).collect();
+    let Tally { seeds, events, simulated_ms, failures, faults } = run_all(&seeds);
     println!(
         "{seeds} seeds, {events} events, {} simulated hours, {:?}; faults: {faults:?}",
         simulated_ms / 3_600_000,

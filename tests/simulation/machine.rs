@@ -70,6 +70,7 @@ pub(super) enum Happened {
         phase: HookPhase,
         rerun: bool,
         generation: Option<Generation>,
+        undoes: bool,
     },
     /// Something that must never be.
     Wrong {

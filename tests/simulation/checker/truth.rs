@@ -25,8 +25,6 @@ pub(super) struct Truth {
     activating: BTreeMap<Place, (bool, Generation)>,
     ended_at: BTreeMap<Place, u64>,
     switched_at: BTreeMap<(Place, Generation), u64>,
-    /// Activations that are being undone: the second attempt of their generation.
-    reverting: BTreeSet<(Place, Generation)>,
     hooks: BTreeSet<(Place, Generation, bool, ReleaseDigest, PackageName, HookPhase)>,
 }
 
@@ -65,9 +63,6 @@ impl Checker {
         if before.is_activating && !after.is_activating {
             self.truth.activating.remove(place);
             self.truth.ended_at.insert(place.clone(), now);
-        }
-        if let (Phase::Reverting, Some(stamp)) = (after.phase, after.stamp) {
-            self.truth.reverting.insert((place.clone(), stamp.generation));
         }
         if after.phase == Phase::Settled && before.phase != Phase::Settled {
             self.proved(site, place, after, now);
@@ -152,11 +147,10 @@ impl Checker {
     pub(in crate::simulation) fn happened(&mut self, site: Site<'_>, happened: Happened, now: u64) {
         match happened {
             Happened::Wrong { law, detail } => self.broken(law, format!("{}: {detail}", site.host)),
-            Happened::Hook { environment, release, package, phase, rerun, generation } => {
+            Happened::Hook { environment, release, package, phase, rerun, generation, undoes } => {
                 let Some(generation) = generation else { return };
                 let place = (environment, site.host.clone());
                 let detail = format!("{place:?}: {phase} of {package} starts twice under {generation}");
-                let undoes = self.truth.reverting.contains(&(place.clone(), generation));
                 if !self.truth.hooks.insert((place, generation, undoes, release, package, phase)) && !rerun {
                     self.broken("A4 hooks not repeated", detail);
                 }

@@ -11,6 +11,7 @@ use houston_common::error::{Code, Refusal};
 use houston_common::id::{EnvironmentName, Generation, PackageName, ServiceName};
 use houston_common::package::HookPhase;
 use houston_common::release::ReleaseContent;
+use houston_common::report::Phase;
 
 use super::super::planted::Planted;
 use super::super::script::Manner;
@@ -84,6 +85,12 @@ impl SimulatedHost {
     fn generation(&self) -> Option<Generation> {
         let machine = self.machine.borrow();
         machine.journaled(&self.environment)?.stamp.map(|stamp| stamp.generation)
+    }
+
+    /// Whether what happens now undoes an activation: the second attempt of its generation.
+    fn undoes(&self) -> bool {
+        let machine = self.machine.borrow();
+        machine.journaled(&self.environment).is_some_and(|state| state.phase() == Phase::Reverting)
     }
 }
 
@@ -184,7 +191,7 @@ impl Host for SimulatedHost {
     }
 
     fn run_hook(&mut self, hook: HookStep<'_>) -> Result<(), StepError> {
-        let generation = self.generation();
+        let (generation, undoes) = (self.generation(), self.undoes());
         let environment = self.environment.clone();
         let ran = self.effect((100, 1_500), |machine, _| {
             machine.happened.push(Happened::Hook {
@@ -194,6 +201,7 @@ impl Host for SimulatedHost {
                 phase: hook.phase,
                 rerun: hook.hook.rerun,
                 generation,
+                undoes,
             });
             match (machine.library.manner(&hook.package.tree), hook.phase) {
                 (Manner::StartHangs, HookPhase::Start) => {
