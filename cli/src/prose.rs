@@ -24,9 +24,10 @@ pub fn causes(view: &RolloutView) -> Option<String> {
 /// Follows "because".
 pub fn cause(cause: &Cause) -> String {
     match cause {
-        Cause::FailureBudget { host, failures, allowed } => format!(
-            "{host} failed: {} where {allowed} {} allowed",
+        Cause::FailureBudget { host, failures, allowed, zone } => format!(
+            "{host} failed: {}{} where {allowed} {} allowed",
             counted(*failures, "failure"),
+            zone.as_ref().map(|zone| format!(" in zone {zone}")).unwrap_or_default(),
             if *allowed == 1 { "is" } else { "are" }
         ),
         Cause::LostBudget { exceptions, allowed } => {
@@ -92,14 +93,18 @@ pub fn state_sentence(state: RolloutState) -> String {
 pub fn wave(wave: &Wave) -> String {
     match wave {
         Wave::OneBox => "one box".to_owned(),
-        Wave::Zone(zone) => format!("zone {zone}"),
+        Wave::Zones(zones) => {
+            let names: Vec<&str> = zones.iter().map(|zone| zone.as_str()).collect();
+            format!("zone{} {}", if names.len() == 1 { "" } else { "s" }, names.join(", "))
+        }
+        Wave::Stripe { number, of } => format!("stripe {number} of {of}"),
     }
 }
 
 fn of_wave(wave: &Wave) -> String {
     match wave {
         Wave::OneBox => "the one box".to_owned(),
-        Wave::Zone(_) => self::wave(wave),
+        Wave::Zones(_) | Wave::Stripe { .. } => self::wave(wave),
     }
 }
 

@@ -231,6 +231,13 @@ impl<'a> Value<'a> {
         }
     }
 
+    pub fn flag(self) -> Result<bool, Refusal> {
+        match self.value.get_ref() {
+            DeValue::Boolean(flag) => Ok(*flag),
+            _ => Err(self.wrong_type("true or false")),
+        }
+    }
+
     pub fn texts(self) -> Result<Vec<Self>, Refusal> {
         let DeValue::Array(items) = self.value.get_ref() else {
             return Err(self.wrong_type("a list of texts"));

@@ -144,8 +144,9 @@ impl Exception {
 /// Why a rollout was halted or taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    /// More failures than the budget allows; the host that crossed it.
-    FailureBudget { host: HostId, failures: u32, allowed: u32 },
+    /// More failures than the budget allows; the host that crossed it. `zone` absent: that of the whole
+    /// rollout.
+    FailureBudget { host: HostId, failures: u32, allowed: u32, zone: Option<Zone> },
     /// More exceptions than the lost budget allows.
     LostBudget { exceptions: u32, allowed: u32 },
     /// Every host was left out: what nobody has run must not become the baked release.
@@ -202,7 +203,13 @@ pub struct Quiet {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wave {
     OneBox,
-    Zone(Zone),
+    /// In the order in which they are rolled; one, unless the policy lets several change at once.
+    Zones(Vec<Zone>),
+    /// Counted from 1.
+    Stripe {
+        number: u32,
+        of: u32,
+    },
 }
 
 /// The typed answer to "why is nothing happening?".

@@ -6,17 +6,18 @@ pub mod ending;
 pub mod explain;
 pub mod fold;
 pub mod outcome;
+pub mod pacing;
 pub mod perform;
 pub mod planner;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::id::{EnvironmentName, HostId, OperatorName, RolloutId, Zone};
 use houston_common::policy::Policy;
 use houston_common::release::Release;
-use houston_common::rollout::{Cause, RolloutState, Wave};
+use houston_common::rollout::{Cause, RolloutState};
 
 use crate::environment::Environment;
 use ending::Ending;
@@ -40,6 +41,8 @@ pub struct Rollout {
     /// Hosts in its scope when it was created, per zone. Batches are reckoned from these or from today's
     /// number, whichever is smaller.
     pub members: BTreeMap<Zone, u32>,
+    /// Waves after the one box under striped pacing, as many as those hosts need; 0 under zonal.
+    pub stripes: u32,
     pub started_by: OperatorName,
     pub reason: String,
     pub started_at: WallTime,
@@ -51,10 +54,16 @@ pub struct Rollout {
     pub first_cause: Option<Cause>,
     /// The last wave that was begun. 0 is the one box.
     pub reached: u32,
+    /// How often batches had grown when the wave began, where a zone's size carries into the next.
+    pub earned: u32,
+    /// Zones of which a batch has proved the release.
+    pub proven: BTreeSet<Zone>,
     /// Once it is over.
     pub ending: Option<Ending>,
     /// Hosts that failed, over the whole rollout. Never lowered.
     pub failures: u32,
+    /// The same by zone.
+    pub failures_in: BTreeMap<Zone, u32>,
     /// A host that failed while a first batch was the newest, where the budget is zero; in a rollback,
     /// a host that could not be taken back.
     pub first_failure: Option<HostId>,
@@ -111,15 +120,23 @@ pub struct Rolling {
     pub wave: u32,
     /// From 1 within the wave.
     pub batch: u32,
-    /// Hosts granted so far in this batch.
-    pub granted: u32,
+    /// Hosts granted so far in this batch, by zone.
+    pub granted: BTreeMap<Zone, u32>,
     /// The host chosen as the one box, while that wave is on.
     pub one_box: Option<HostId>,
 }
 
 impl Rolling {
     pub fn begin(wave: u32) -> Self {
-        Self { wave, batch: 1, granted: 0, one_box: None }
+        Self { wave, batch: 1, granted: BTreeMap::new(), one_box: None }
+    }
+
+    pub fn granted_in(&self, zone: &Zone) -> u32 {
+        self.granted.get(zone).copied().unwrap_or_default()
+    }
+
+    pub fn has_granted(&self) -> bool {
+        self.granted.values().any(|granted| *granted > 0)
     }
 }
 
@@ -128,6 +145,54 @@ impl Rolling {
 pub const INHERITS_MAX: usize = 16;
 
 impl Rollout {
+    /// One that has done nothing yet, over no hosts yet.
+    pub fn new(
+        id: RolloutId,
+        environment: EnvironmentName,
+        way_back: Release,
+        target: Release,
+        policy: Policy,
+        started_by: OperatorName,
+    ) -> Self {
+        Self {
+            id,
+            environment,
+            target,
+            way_back,
+            policy,
+            direction: Direction::Forward,
+            zones: Vec::new(),
+            planned: BTreeMap::new(),
+            members: BTreeMap::new(),
+            stripes: 0,
+            started_by,
+            reason: String::new(),
+            started_at: WallTime(0),
+            ended_at: None,
+            stage: Stage::Rolling(Rolling::begin(0)),
+            paused: None,
+            cause: None,
+            first_cause: None,
+            reached: 0,
+            earned: 0,
+            proven: BTreeSet::new(),
+            ending: None,
+            failures: 0,
+            failures_in: BTreeMap::new(),
+            first_failure: None,
+            last_failure: None,
+            exceptions: 0,
+            inherits: Vec::new(),
+            request: String::new(),
+        }
+    }
+
+    /// Over hosts of these zones, in their order: so many of each are in service, and in scope.
+    pub fn over(self, zones: Vec<Zone>, planned: BTreeMap<Zone, u32>, members: BTreeMap<Zone, u32>) -> Self {
+        let over = Self { zones, planned, members, ..self };
+        Self { stripes: over.stripes_needed(), ..over }
+    }
+
     /// It is halted or taken back. What went wrong first stays known beside what an operator says later.
     pub fn because(&mut self, cause: Cause) {
         if let Some(before) = self.cause.replace(cause) {
@@ -148,23 +213,6 @@ impl Rollout {
             Stage::Succeeded | Stage::RolledBack | Stage::Superseded { .. } | Stage::Aborted => true,
             Stage::Rolling(_) | Stage::Baking { .. } | Stage::RollingBack | Stage::Halted => false,
         }
-    }
-
-    /// Number of waves: the one box and each zone.
-    pub fn waves(&self) -> u32 {
-        self.zones.len() as u32 + 1
-    }
-
-    pub fn wave(&self, index: u32) -> Wave {
-        match index.checked_sub(1).and_then(|zone| self.zones.get(zone as usize)) {
-            None => Wave::OneBox,
-            Some(zone) => Wave::Zone(zone.clone()),
-        }
-    }
-
-    /// The wave that a zone's hosts belong to.
-    pub fn wave_of(&self, zone: &Zone) -> u32 {
-        self.zones.iter().position(|z| z == zone).map_or(0, |index| index as u32 + 1)
     }
 
     pub fn current_wave(&self) -> u32 {
@@ -197,25 +245,10 @@ impl Rollout {
             Stage::Aborted => RolloutState::Aborted,
             Stage::Halted => RolloutState::Halted,
             Stage::Rolling(_) | Stage::Baking { .. } | Stage::RollingBack if held_up => RolloutState::Paused,
-            Stage::Rolling(rolling) if rolling.wave == 0 && rolling.granted == 0 => RolloutState::Preparing,
+            Stage::Rolling(rolling) if rolling.wave == 0 && !rolling.has_granted() => RolloutState::Preparing,
             Stage::Rolling(_) => RolloutState::Rolling,
             Stage::Baking { .. } => RolloutState::Baking,
             Stage::RollingBack => RolloutState::RollingBack,
-        }
-    }
-
-    /// Whether a wave's first batch is the newest thing: the one box, its bake included, or the first
-    /// batch of a zone. Until it has ended well, no failure is allowed.
-    pub fn is_first_batch(&self) -> bool {
-        match &self.stage {
-            Stage::Rolling(rolling) => rolling.wave == 0 || rolling.batch == 1,
-            Stage::Baking { wave, .. } => *wave == 0,
-            Stage::RollingBack
-            | Stage::Halted
-            | Stage::Succeeded
-            | Stage::RolledBack
-            | Stage::Superseded { .. }
-            | Stage::Aborted => false,
         }
     }
 
@@ -250,6 +283,16 @@ impl Rollout {
     /// The failures that the whole rollout may have, given how many hosts it has updated.
     pub fn failures_allowed(&self, updated: u32) -> u32 {
         self.policy.failure_budget.at_most_of(updated)
+    }
+
+    /// The first zone with more failures than it may have by itself, and how many those are. `updated` says
+    /// how many hosts of a zone are.
+    pub fn zone_over_budget(&self, updated: impl Fn(&Zone) -> u32) -> Option<(&Zone, u32, u32)> {
+        let share = self.policy.zone_failure_budget?;
+        self.failures_in.iter().find_map(|(zone, failures)| {
+            let allowed = share.at_most_of(updated(zone));
+            (*failures > allowed).then_some((zone, *failures, allowed))
+        })
     }
 
     pub fn exceptions_allowed(&self) -> u32 {

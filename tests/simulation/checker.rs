@@ -82,6 +82,8 @@ struct History {
     /// Hosts that activated the target.
     exposed: BTreeSet<HostId>,
     first_batch: BTreeMap<Zone, u32>,
+    /// How often batches had grown when a zone's first host was granted.
+    grown: BTreeMap<Zone, u32>,
     /// What each host switched to, repetitions left out.
     switches: BTreeMap<HostId, Vec<Option<houston_common::digest::ReleaseDigest>>>,
 }

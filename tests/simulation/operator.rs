@@ -11,7 +11,7 @@ use houston_common::command::{
 use houston_common::digest::Digest;
 use houston_common::error::Refusal;
 use houston_common::id::{EnvironmentName, HostId};
-use houston_common::policy::{Bakes, OnFailure, Policy, Share};
+use houston_common::policy::{Bakes, Growth, OnFailure, Pacing, Policy, Share};
 use houston_common::release::{PackageVersion, Settings};
 use houston_common::view::PackageId;
 use houston_coordinator::engine::core::{Core, Decided};
@@ -207,7 +207,12 @@ pub(super) fn policy(random: &mut Random) -> Policy {
     let batches =
         [Share::Percent(33), Share::Percent(50), Share::Hosts(1), Share::Hosts(2), Share::Percent(100)];
     let budgets = [Share::Percent(1), Share::Percent(1), Share::Hosts(2), Share::Percent(20)];
+    let growth = Growth { percent: 200, most: Share::Percent(50), carries: random.chance(50) };
     Policy {
+        pacing: if random.chance(30) { Pacing::Striped } else { Pacing::Zonal },
+        zones_at_once: if random.chance(20) { 2 } else { 1 },
+        growth: random.chance(30).then_some(growth),
+        zone_failure_budget: random.chance(20).then_some(Share::Hosts(1)),
         batch: *random.pick(&batches).expect("some"),
         fleet_floor: *random.pick(&floors).expect("some"),
         zone_floor: random.chance(30).then_some(Share::Percent(50)),

@@ -1,3 +1,7 @@
+use std::time::Duration;
+
+use houston_common::policy::{Bakes, Growth, OnFailure, Pacing, Share};
+
 use super::*;
 
 const FULL: &str = r#"
@@ -9,13 +13,16 @@ LISTEN = "0.0.0.0:80"
 [policy]
 pacing = "zonal"
 zone_order = ["b", "a"]
+zones_at_once = 2
 batch = 2
+growth = { factor = "150%", most = "50%", carries = true }
 fleet_floor = "75%"
 zone_floor = "50%"
 health_window = "20s"
 apply_deadline = "5m"
 start_within = "15s"
 failure_budget = "2%"
+zone_failure_budget = 2
 lost_budget = 3
 on_failure = "halt"
 rollback_batch = "50%"
@@ -38,7 +45,9 @@ fn a_file_says_all_of_an_environment() {
     let expected = Policy {
         pacing: Pacing::Zonal,
         zone_order: vec!["b".parse().expect("zone"), "a".parse().expect("zone")],
+        zones_at_once: 2,
         batch: Share::Hosts(2),
+        growth: Some(Growth { percent: 150, most: Share::Percent(50), carries: true }),
         fleet_floor: Share::Percent(75),
         zone_floor: Some(Share::Percent(50)),
         bake: Bakes { one_box: seconds(300), first_zone: seconds(0), later_zones: seconds(86_400) },
@@ -46,6 +55,7 @@ fn a_file_says_all_of_an_environment() {
         apply_deadline: seconds(300),
         start_within: seconds(15),
         failure_budget: Share::Percent(2),
+        zone_failure_budget: Some(Share::Hosts(2)),
         lost_budget: Share::Hosts(3),
         on_failure: OnFailure::Halt,
         rollback_batch: Share::Percent(50),
@@ -88,8 +98,20 @@ fn refusals_name_the_place_and_the_next_step() {
             "E-CFG-VALUE: batch is true or false, not a text in quotes or a whole number at prod.toml:4:9",
         ),
         (
-            "[policy]\npacing = \"striped\"\n",
-            "E-CFG-VALUE: pacing is \"striped\" at prod.toml:4:10; allowed: zonal",
+            "[policy]\npacing = \"stripes\"\n",
+            "E-CFG-VALUE: pacing is \"stripes\" at prod.toml:4:10; allowed: zonal, striped",
+        ),
+        (
+            "[policy]\nprofile = \"fsat\"\n",
+            "E-CFG-VALUE: no profile \"fsat\" at prod.toml:4:11; did you mean \"fast\"?",
+        ),
+        (
+            "[policy]\ngrowth = { factor = \"100%\", most = 3 }\n",
+            "E-CFG-VALUE: factor is \"100%\" at prod.toml:4:21; write 150% for half as many again; 101% to 1000% are allowed",
+        ),
+        (
+            "[policy]\nzones_at_once = 0\n",
+            "E-CFG-VALUE: zones_at_once is \"0\" at prod.toml:4:17; 1 to 64 are allowed",
         ),
         (
             "[policy]\nzone_order = [\"a\", \"a\"]\n",

@@ -43,7 +43,7 @@ fn every_kind() -> Vec<WaitingOn> {
         WaitingOn::Regressed,
         WaitingOn::UpToDate,
         WaitingOn::NothingToRun,
-        WaitingOn::Turn { wave: Wave::Zone("b".parse().expect("zone")), current: Wave::OneBox },
+        WaitingOn::Turn { wave: Wave::Zones(vec!["b".parse().expect("zone")]), current: Wave::OneBox },
         WaitingOn::Queue { position: 1, batch: 2 },
         WaitingOn::Queue { position: 4, batch: 2 },
         WaitingOn::Granted { quiet: None, deadline_in: minute },
@@ -104,7 +104,8 @@ fn numbers_and_names_are_told() {
         said(&WaitingOn::Paused { by: "alice".into() }),
         "alice has paused it. `houston rollout resume prod` lets it go on."
     );
-    let cause = Cause::FailureBudget { host: named(&["web-3"])[0].clone(), failures: 2, allowed: 1 };
+    let cause =
+        Cause::FailureBudget { host: named(&["web-3"])[0].clone(), failures: 2, allowed: 1, zone: None };
     assert!(said(&WaitingOn::Halted { cause }).starts_with(
         "It is halted, because web-3 failed: 2 failures where 1 is allowed; `houston rollout status prod` shows"
     ));

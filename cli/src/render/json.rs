@@ -16,7 +16,6 @@ use houston_common::view::{
 };
 use serde_json::{Map, Value, json};
 
-use super::release::policy;
 use crate::build::BuiltPackage;
 use crate::context::Contexts;
 
@@ -240,17 +239,30 @@ pub fn environment(view: &EnvironmentView) -> Value {
     })
 }
 
-/// With the values that the environment file has, so that they can be put into one.
+/// With the values that the environment file has, so that they can be put into one; null where one is not set.
 fn environment_policy(view: &EnvironmentView) -> Value {
-    let mut keys: Map<String, Value> =
-        policy(&view.policy).into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
-    let mut bake = Map::new();
-    for key in ["one_box", "first_zone", "later_zones"] {
-        bake.insert(key.to_owned(), keys.remove(&format!("bake.{key}")).unwrap_or(Value::Null));
+    let mut keys = Map::new();
+    for (key, value) in view.policy.fields() {
+        match key.split_once('.') {
+            None => keys.insert(key.to_owned(), value.into()),
+            Some((table, key)) => {
+                keys.entry(table).or_insert_with(|| json!({}))[key] = value.into();
+                None
+            }
+        };
     }
-    keys.insert("bake".into(), bake.into());
     keys.insert("zone_order".into(), texts(&view.policy.zone_order));
-    keys.insert("zone_floor".into(), view.policy.zone_floor.map(|floor| floor.to_string()).into());
+    keys.insert("zones_at_once".into(), view.policy.zones_at_once.into());
+    keys.insert(
+        "growth".into(),
+        view.policy.growth.map_or(Value::Null, |growth| {
+            json!({
+                "factor": format!("{}%", growth.percent),
+                "most": growth.most.to_string(),
+                "carries": growth.carries,
+            })
+        }),
+    );
     keys.into()
 }
 

@@ -10,7 +10,7 @@ use houston_common::error::Code;
 use houston_common::id::{
     EnvironmentName, Generation, HostId, LabelKey, LabelValue, PackageName, RolloutId, Zone,
 };
-use houston_common::policy::{Bakes, OnFailure, Pacing, Policy, Share};
+use houston_common::policy::{Bakes, Growth, OnFailure, Pacing, Policy, Share};
 use houston_common::release::Release;
 use houston_common::report::{Failure, Phase};
 use houston_common::rollout::Exception;
@@ -25,6 +25,7 @@ kept!(
     Policy as PolicyRecord,
     Bakes as BakesRecord,
     Pacing as PacingRecord,
+    Growth as GrowthRecord,
     OnFailure as OnFailureRecord,
     Release as ReleaseRecord,
     Member as MemberRecord,
@@ -59,8 +60,11 @@ struct PolicyRecord {
     #[serde(with = "kept")]
     pacing: Pacing,
     zone_order: Vec<Zone>,
+    zones_at_once: u32,
     #[serde(with = "kept")]
     batch: Share,
+    #[serde(with = "kept")]
+    growth: Option<Growth>,
     #[serde(with = "kept")]
     fleet_floor: Share,
     #[serde(with = "kept")]
@@ -75,6 +79,8 @@ struct PolicyRecord {
     start_within: Duration,
     #[serde(with = "kept")]
     failure_budget: Share,
+    #[serde(with = "kept")]
+    zone_failure_budget: Option<Share>,
     #[serde(with = "kept")]
     lost_budget: Share,
     #[serde(with = "kept")]
@@ -98,6 +104,16 @@ struct BakesRecord {
 #[serde(remote = "Pacing", rename_all = "snake_case")]
 enum PacingRecord {
     Zonal,
+    Striped,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Growth", deny_unknown_fields)]
+struct GrowthRecord {
+    percent: u16,
+    #[serde(with = "kept")]
+    most: Share,
+    carries: bool,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! The record of a rollout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use houston_common::clock::{FleetTime, WallTime};
@@ -44,6 +44,7 @@ struct RolloutRecord {
     zones: Vec<Zone>,
     planned: BTreeMap<Zone, u32>,
     members: BTreeMap<Zone, u32>,
+    stripes: u32,
     started_by: OperatorName,
     reason: String,
     started_at: WallTime,
@@ -57,9 +58,12 @@ struct RolloutRecord {
     #[serde(with = "kept")]
     first_cause: Option<Cause>,
     reached: u32,
+    earned: u32,
+    proven: BTreeSet<Zone>,
     #[serde(with = "kept")]
     ending: Option<Ending>,
     failures: u32,
+    failures_in: BTreeMap<Zone, u32>,
     first_failure: Option<HostId>,
     last_failure: Option<HostId>,
     exceptions: u32,
@@ -106,7 +110,7 @@ enum StageRecord {
 struct RollingRecord {
     wave: u32,
     batch: u32,
-    granted: u32,
+    granted: BTreeMap<Zone, u32>,
     one_box: Option<HostId>,
 }
 
@@ -140,7 +144,7 @@ struct NamedRecord {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Cause", rename_all = "snake_case", deny_unknown_fields)]
 enum CauseRecord {
-    FailureBudget { host: HostId, failures: u32, allowed: u32 },
+    FailureBudget { host: HostId, failures: u32, allowed: u32, zone: Option<Zone> },
     LostBudget { exceptions: u32, allowed: u32 },
     NobodyUpdated { exceptions: u32 },
     Operator { name: String, reason: String },

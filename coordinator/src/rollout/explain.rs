@@ -180,7 +180,7 @@ fn in_rollout(
     if let Some(pause) = &rollout.paused {
         return WaitingOn::Paused { by: pause.by.to_string() };
     }
-    let (own, current) = (rollout.wave_of(&live.member.zone), rollout.current_wave());
+    let (own, current) = (own_wave(environment, rollout, live), rollout.current_wave());
     if !rollout.goes_back() && own != current {
         // The one box's wave is everybody's until it is chosen; the chosen host waits like a batch.
         let is_one_box = matches!(&rollout.stage, Stage::Rolling(rolling) if rolling.one_box.as_ref() == Some(&live.member.host));
@@ -197,18 +197,30 @@ fn in_rollout(
     floor.unwrap_or_else(|| queue(environment, rollout, live))
 }
 
-fn queue(environment: &Environment, rollout: &Rollout, live: &Live) -> WaitingOn {
-    let index = environment.index();
+/// The wave in which the host would change, as things are now.
+fn own_wave(environment: &Environment, rollout: &Rollout, live: &Live) -> u32 {
+    let ready = [Class::Ready(Reach::Down), Class::Ready(Reach::Up)];
     let zone = &live.member.zone;
-    let classes: [fn(Reach) -> Class; 1] =
-        [if rollout.goes_back() { Class::ToTakeBack } else { Class::Ready }];
-    let before: usize = classes
-        .iter()
-        .flat_map(|class| [class(Reach::Down), class(Reach::Up)])
-        .take_while(|class| Some(*class) != live.class())
-        .map(|class| index.count(zone, class) as usize)
-        .sum();
+    let before = match live.class() {
+        Some(Class::Ready(_)) => hosts_before(environment, live, &ready),
+        // Those that are ready go before one that is not.
+        _ => ready.iter().map(|class| environment.index().count(zone, *class)).sum(),
+    };
+    rollout.wave_of(zone, before)
+}
+
+/// Hosts of its zone in these classes that come before the host, which is in one of them.
+fn hosts_before(environment: &Environment, live: &Live, classes: &[Class]) -> u32 {
+    let (index, zone) = (environment.index(), &live.member.zone);
+    let earlier = classes.iter().take_while(|class| Some(**class) != live.class());
+    let before: u32 = earlier.map(|class| index.count(zone, *class)).sum();
     let within = live.class().and_then(|class| index.position(zone, class, &live.member.host)).unwrap_or(0);
+    before + within as u32
+}
+
+fn queue(environment: &Environment, rollout: &Rollout, live: &Live) -> WaitingOn {
+    let class = if rollout.goes_back() { Class::ToTakeBack } else { Class::Ready };
+    let before = hosts_before(environment, live, &[class(Reach::Down), class(Reach::Up)]);
     let batch = match &rollout.stage {
         Stage::Rolling(rolling) => rolling.batch,
         Stage::Baking { .. }
@@ -219,7 +231,7 @@ fn queue(environment: &Environment, rollout: &Rollout, live: &Live) -> WaitingOn
         | Stage::Superseded { .. }
         | Stage::Aborted => 1,
     };
-    WaitingOn::Queue { position: (before + within) as u32 + 1, batch }
+    WaitingOn::Queue { position: before + 1, batch }
 }
 
 fn in_lane(

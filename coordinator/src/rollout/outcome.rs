@@ -108,18 +108,23 @@ fn count_failure(member: &mut Member, rollout: Option<&mut Rollout>, was_down: b
         if member.step == Step::TakingBack {
             rollout.first_failure.get_or_insert_with(|| member.host.clone());
         }
-        rollout.failures += 1;
+        count(rollout, member);
         return;
     }
     if was_down {
         rollout.exceptions += 1;
         return;
     }
-    rollout.failures += 1;
+    count(rollout, member);
     rollout.last_failure = Some(member.host.clone());
-    if rollout.is_first_batch() {
+    if rollout.is_first_batch(&member.zone) {
         rollout.first_failure.get_or_insert_with(|| member.host.clone());
     }
+}
+
+fn count(rollout: &mut Rollout, member: &Member) {
+    rollout.failures += 1;
+    *rollout.failures_in.entry(member.zone.clone()).or_default() += 1;
 }
 
 /// As much of a failure as a record keeps.

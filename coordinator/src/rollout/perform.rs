@@ -12,9 +12,8 @@ use houston_common::policy::Policy;
 use houston_common::report::{Failure, Phase};
 use houston_common::rollout::Exception;
 
-use super::planner::{Change, Grant, Plan, Turn};
+use super::planner::{Change, Grant, Plan, Turn, is_proved, note_proven};
 use super::{Direction, Rolling, Rollout, Stage, fold, outcome};
-use crate::environment::index::{Class, Wellness};
 use crate::environment::member::{self, Lane, Member, Step, Told};
 use crate::environment::{BAD_MAX, Definition, Environment, Live};
 use crate::fleet::{Entry, Fleet};
@@ -111,6 +110,7 @@ impl Work<'_> {
         };
         let deadline = now.plus(policy.start_within).plus(policy.apply_deadline);
         let Some(member) = self.member(&grant.host) else { return };
+        let zone = member.zone.clone();
         member.told =
             Some(Told { generation, terms: Some(terms), release: grant.release, way_back: grant.way_back });
         member.grant =
@@ -120,7 +120,7 @@ impl Work<'_> {
         if let (Lane::Rollout(_), Some(Rollout { stage: Stage::Rolling(rolling), .. })) =
             (grant.lane, self.rollout.as_mut())
         {
-            rolling.granted += 1;
+            *rolling.granted.entry(zone).or_default() += 1;
         }
     }
 
@@ -202,13 +202,18 @@ impl Work<'_> {
             }
             Turn::NextBatch => {
                 let proved = is_proved(self.environment, rollout);
+                note_proven(self.environment, rollout);
                 if let Stage::Rolling(rolling) = &mut rollout.stage {
                     rolling.batch += u32::from(proved || rolling.batch > 1);
-                    rolling.granted = 0;
+                    rolling.granted.clear();
                 }
             }
             Turn::Bake => {
                 let wave = rollout.current_wave();
+                note_proven(self.environment, rollout);
+                if let Stage::Rolling(rolling) = &rollout.stage {
+                    rollout.earned = rollout.earned_after(rolling);
+                }
                 rollout.stage = Stage::Baking { wave, left: rollout.bake_of(wave), since: now };
             }
             Turn::NextWave => {
@@ -242,14 +247,6 @@ impl Work<'_> {
             }
         }
     }
-}
-
-/// Whether a host of the current wave runs the target. A first batch whose grants were void, or whose hosts
-/// were down before, has shown nothing: the next one is the first still.
-fn is_proved(environment: &Environment, rollout: &Rollout) -> bool {
-    let zone = rollout.current_wave().checked_sub(1).and_then(|zone| rollout.zones.get(zone as usize));
-    let updated = [Wellness::Well, Wellness::Unknown, Wellness::Lost].map(Class::Updated);
-    zone.is_none_or(|zone| updated.iter().any(|class| environment.index().count(zone, *class) > 0))
 }
 
 /// How long a host may take to fetch, lay out and check: three times what it may take to activate, since

@@ -13,10 +13,12 @@ mod lane;
 #[cfg(test)]
 mod tests;
 
+pub(super) use forward::{is_proved, note_proven};
+
 use std::time::Duration;
 
 use houston_common::clock::FleetTime;
-use houston_common::id::HostId;
+use houston_common::id::{HostId, Zone};
 use houston_common::policy::OnFailure;
 use houston_common::release::Release;
 use houston_common::rollout::{Cause, Exception, WaitingOn};
@@ -181,21 +183,26 @@ fn judge(environment: &Environment, rollout: &Rollout) -> Option<Turn> {
             return None;
         }
     }
-    let crossed = |host: HostId, allowed| {
-        let cause = Cause::FailureBudget { host, failures: rollout.failures, allowed };
+    let crossed = |host: HostId, failures, allowed, zone| {
+        let cause = Cause::FailureBudget { host, failures, allowed, zone };
         match rollout.policy.on_failure {
             OnFailure::Rollback => Turn::RollBack(cause),
             OnFailure::Halt => Turn::Halt(cause),
         }
     };
     if let Some(host) = &rollout.first_failure {
-        return Some(crossed(host.clone(), 0));
+        return Some(crossed(host.clone(), rollout.failures, 0, None));
     }
     let allowed = rollout.failures_allowed(updated(environment));
     if rollout.failures > allowed
         && let Some(host) = &rollout.last_failure
     {
-        return Some(crossed(host.clone(), allowed));
+        return Some(crossed(host.clone(), rollout.failures, allowed, None));
+    }
+    if let Some((zone, failures, allowed)) = rollout.zone_over_budget(|zone| updated_in(environment, zone))
+        && let Some(host) = &rollout.last_failure
+    {
+        return Some(crossed(host.clone(), failures, allowed, Some(zone.clone())));
     }
     if rollout.exceptions > rollout.exceptions_allowed() {
         let allowed = rollout.exceptions_allowed();
@@ -204,11 +211,15 @@ fn judge(environment: &Environment, rollout: &Rollout) -> Option<Turn> {
     None
 }
 
+const UPDATED: [Class; 3] =
+    [Class::Updated(Wellness::Well), Class::Updated(Wellness::Unknown), Class::Updated(Wellness::Lost)];
+
 fn updated(environment: &Environment) -> u32 {
-    [Wellness::Well, Wellness::Unknown, Wellness::Lost]
-        .into_iter()
-        .map(|wellness| environment.index().count_all(Class::Updated(wellness)))
-        .sum()
+    UPDATED.into_iter().map(|class| environment.index().count_all(class)).sum()
+}
+
+fn updated_in(environment: &Environment, zone: &Zone) -> u32 {
+    UPDATED.into_iter().map(|class| environment.index().count(zone, class)).sum()
 }
 
 fn bake(

@@ -13,7 +13,7 @@ use houston_common::command::{AppliedEnvironment, ApplyEnvironment, Difference, 
 use houston_common::error::{Code, Refusal};
 use houston_common::exchange::HOST_ENVIRONMENTS_MAX;
 use houston_common::id::{EnvironmentName, LabelKey, LabelValue, Zone, quoted};
-use houston_common::policy::{OnFailure, Pacing, Policy};
+use houston_common::policy::Policy;
 use houston_common::release::{Release, Settings};
 use houston_common::view::EnvironmentView;
 
@@ -196,47 +196,8 @@ fn fields(
 
 /// The policy's fields as the environment file writes them; an unset one is left out.
 pub(super) fn policy_fields(policy: &Policy) -> BTreeMap<String, String> {
-    let Policy {
-        pacing,
-        zone_order,
-        batch,
-        fleet_floor,
-        zone_floor,
-        bake,
-        health_window,
-        apply_deadline,
-        start_within,
-        failure_budget,
-        lost_budget,
-        on_failure,
-        rollback_batch,
-    } = policy;
-    let pacing = match pacing {
-        Pacing::Zonal => "zonal",
-    };
-    let on_failure = match on_failure {
-        OnFailure::Rollback => "rollback",
-        OnFailure::Halt => "halt",
-    };
-    let order: Vec<&str> = zone_order.iter().map(Zone::as_str).collect();
-    let fields = [
-        ("pacing", Some(pacing.to_owned())),
-        ("zone_order", Some(order.join(", ")).filter(|order| !order.is_empty())),
-        ("batch", Some(batch.to_string())),
-        ("fleet_floor", Some(fleet_floor.to_string())),
-        ("zone_floor", zone_floor.map(|floor| floor.to_string())),
-        ("bake.one_box", Some(Exact(bake.one_box).to_string())),
-        ("bake.first_zone", Some(Exact(bake.first_zone).to_string())),
-        ("bake.later_zones", Some(Exact(bake.later_zones).to_string())),
-        ("health_window", Some(Exact(*health_window).to_string())),
-        ("apply_deadline", Some(Exact(*apply_deadline).to_string())),
-        ("start_within", Some(Exact(*start_within).to_string())),
-        ("failure_budget", Some(failure_budget.to_string())),
-        ("lost_budget", Some(lost_budget.to_string())),
-        ("on_failure", Some(on_failure.to_owned())),
-        ("rollback_batch", Some(rollback_batch.to_string())),
-    ];
-    fields.into_iter().filter_map(|(key, value)| Some((format!("policy.{key}"), value?))).collect()
+    let set = policy.fields().into_iter();
+    set.filter_map(|(key, value)| Some((format!("policy.{key}"), value?))).collect()
 }
 
 fn written(differences: &[Difference], side: impl Fn(&Difference) -> Option<&String>) -> String {

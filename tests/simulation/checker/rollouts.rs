@@ -2,7 +2,7 @@
 
 use houston_common::rollout::Cause;
 use houston_coordinator::environment::member::{Lane, Member, Step};
-use houston_coordinator::rollout::{Rollout, Stage};
+use houston_coordinator::rollout::{Rolling, Rollout, Stage};
 
 use super::{Checker, Commit, is_rolling};
 
@@ -47,7 +47,8 @@ impl Checker {
                 true
             }
             (Stage::Rolling(before), Stage::Rolling(after)) => {
-                after.batch > before.batch || after.granted < before.granted
+                let granted = |rolling: &Rolling| rolling.granted.values().sum::<u32>();
+                after.batch > before.batch || granted(after) < granted(before)
             }
             (Stage::Rolling(_), Stage::Succeeded) => {
                 self.broken("E5 bake", format!("{} succeeded without a bake", after.id));

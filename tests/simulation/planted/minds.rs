@@ -168,7 +168,7 @@ pub(super) fn write_after_halt(
                 return plan;
             };
             let before = |rollout: &mut Rollout| {
-                rollout.stage = Stage::Rolling(Rolling { granted: 0, ..rolling });
+                rollout.stage = Stage::Rolling(Rolling { granted: [].into(), ..rolling });
                 (rollout.first_failure, rollout.failures, rollout.exceptions) = (None, 0, 0);
                 without_floors(rollout);
             };

@@ -81,11 +81,12 @@ pub fn rollout_summary(rollout: &RolloutSummary) -> Value {
     })
 }
 
-/// `one_box`, or `zone` with its name.
+/// `one_box`, `zones` with their names, or `stripe` with its number.
 fn wave(wave: &Wave) -> Value {
     match wave {
         Wave::OneBox => json!({ "kind": "one_box" }),
-        Wave::Zone(zone) => json!({ "kind": "zone", "zone": text(zone) }),
+        Wave::Zones(zones) => json!({ "kind": "zones", "zones": texts(zones) }),
+        Wave::Stripe { number, of } => json!({ "kind": "stripe", "number": number, "of": of }),
     }
 }
 
@@ -133,9 +134,13 @@ fn host_in_rollout(host: &HostInRollout) -> Value {
 
 fn cause(cause: &Cause) -> Value {
     match cause {
-        Cause::FailureBudget { host, failures, allowed } => {
-            json!({ "kind": "failure_budget", "host": text(host), "failures": failures, "allowed": allowed })
-        }
+        Cause::FailureBudget { host, failures, allowed, zone } => json!({
+            "kind": "failure_budget",
+            "host": text(host),
+            "failures": failures,
+            "allowed": allowed,
+            "zone": zone.as_ref().map(text),
+        }),
         Cause::LostBudget { exceptions, allowed } => {
             json!({ "kind": "lost_budget", "exceptions": exceptions, "allowed": allowed })
         }

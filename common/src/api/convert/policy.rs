@@ -7,9 +7,9 @@ use super::{
 use crate::api::wire;
 use crate::clock::{DURATION_MAX, millis};
 use crate::id::Zone;
-use crate::policy::{Bakes, OnFailure, Pacing, Policy, Share};
+use crate::policy::{Bakes, GROWTH_PERCENT_MAX, Growth, OnFailure, Pacing, Policy, Share, ZONES_AT_ONCE_MAX};
 
-wire_enum!(Pacing { Zonal });
+wire_enum!(Pacing { Zonal, Striped });
 wire_enum!(OnFailure { Rollback, Halt });
 
 /// Most hosts that a share counts: the same as what people may write.
@@ -39,6 +39,21 @@ impl Wire for Share {
     }
 }
 
+impl Wire for Growth {
+    type Message = wire::Growth;
+
+    fn to_wire(&self) -> wire::Growth {
+        let Self { percent, most, carries } = self;
+        wire::Growth { percent: (*percent).into(), most: Some(most.to_wire()), carries: *carries }
+    }
+
+    fn from_wire(message: wire::Growth) -> Result<Self, InvalidField> {
+        let wire::Growth { percent, most, carries } = message;
+        let percent = between("percent", percent, 101, GROWTH_PERCENT_MAX.into())? as u16;
+        Ok(Self { percent, most: nested("most", most)?, carries })
+    }
+}
+
 impl Wire for Policy {
     type Message = wire::Policy;
 
@@ -46,7 +61,9 @@ impl Wire for Policy {
         let Self {
             pacing,
             zone_order,
+            zones_at_once,
             batch,
+            growth,
             fleet_floor,
             zone_floor,
             bake: Bakes { one_box, first_zone, later_zones },
@@ -54,6 +71,7 @@ impl Wire for Policy {
             apply_deadline,
             start_within,
             failure_budget,
+            zone_failure_budget,
             lost_budget,
             on_failure,
             rollback_batch,
@@ -61,7 +79,9 @@ impl Wire for Policy {
         wire::Policy {
             pacing: pacing.to_wire(),
             zone_order: to_names(zone_order),
+            zones_at_once: *zones_at_once,
             batch: Some(batch.to_wire()),
+            growth: growth.as_ref().map(Wire::to_wire),
             fleet_floor: Some(fleet_floor.to_wire()),
             zone_floor: zone_floor.as_ref().map(Wire::to_wire),
             bake_one_box_ms: millis(*one_box),
@@ -71,6 +91,7 @@ impl Wire for Policy {
             apply_deadline_ms: millis(*apply_deadline),
             start_within_ms: millis(*start_within),
             failure_budget: Some(failure_budget.to_wire()),
+            zone_failure_budget: zone_failure_budget.as_ref().map(Wire::to_wire),
             lost_budget: Some(lost_budget.to_wire()),
             on_failure: on_failure.to_wire(),
             rollback_batch: Some(rollback_batch.to_wire()),
@@ -81,7 +102,9 @@ impl Wire for Policy {
         let wire::Policy {
             pacing,
             zone_order,
+            zones_at_once,
             batch,
+            growth,
             fleet_floor,
             zone_floor,
             bake_one_box_ms,
@@ -91,6 +114,7 @@ impl Wire for Policy {
             apply_deadline_ms,
             start_within_ms,
             failure_budget,
+            zone_failure_budget,
             lost_budget,
             on_failure,
             rollback_batch,
@@ -100,7 +124,9 @@ impl Wire for Policy {
         Ok(Self {
             pacing: value("pacing", pacing)?,
             zone_order,
+            zones_at_once: between("zones_at_once", zones_at_once, 1, ZONES_AT_ONCE_MAX)?,
             batch: nested("batch", batch)?,
+            growth: optional("growth", growth)?,
             fleet_floor: nested("fleet_floor", fleet_floor)?,
             zone_floor: optional("zone_floor", zone_floor)?,
             bake: Bakes {
@@ -112,6 +138,7 @@ impl Wire for Policy {
             apply_deadline: required_duration("apply_deadline_ms", apply_deadline_ms, DURATION_MAX)?,
             start_within: required_duration("start_within_ms", start_within_ms, DURATION_MAX)?,
             failure_budget: nested("failure_budget", failure_budget)?,
+            zone_failure_budget: optional("zone_failure_budget", zone_failure_budget)?,
             lost_budget: nested("lost_budget", lost_budget)?,
             on_failure: value("on_failure", on_failure)?,
             rollback_batch: nested("rollback_batch", rollback_batch)?,

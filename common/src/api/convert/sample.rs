@@ -13,7 +13,7 @@ use crate::digest::{Digest, FileDigest, ReleaseDigest, SettingsDigest, TreeDiges
 use crate::error::Code;
 use crate::exchange::*;
 use crate::id::*;
-use crate::policy::{Bakes, OnFailure, Pacing, Policy, Share};
+use crate::policy::{Bakes, Growth, OnFailure, Pacing, Policy, Share};
 use crate::release::{PackageVersion, ReleaseContent, Settings, VersionSet};
 use crate::report::{EnvironmentReport, Facts, Failure, HealthReport, Phase, Position, Report};
 use crate::rollout::{Away, Cause, Exception, HostState, Quiet, RolloutState, WaitingOn, Wave};
@@ -238,11 +238,14 @@ samples! {
         created_by: Seed::name, created_at: Seed::wall, baked_in: |s| s.some(3, Seed::name),
     }
     Bakes { one_box: Seed::year, first_zone: Seed::year, later_zones: Seed::year }
+    Growth { percent: |s| s.up_to(899) as u16 + 101, most: sample, carries: Seed::flag }
     Policy {
-        pacing: |_| Pacing::Zonal, zone_order: |s| s.map(4, Seed::name, |_| ()).into_keys().rev().collect(),
+        pacing: |s| s.pick(&[Pacing::Zonal, Pacing::Striped]),
+        zone_order: |s| s.map(4, Seed::name, |_| ()).into_keys().rev().collect(),
+        zones_at_once: |s| s.up_to(63) as u32 + 1, growth: |s| s.maybe(sample),
         batch: sample, fleet_floor: sample, zone_floor: |s| s.maybe(sample), bake: sample,
         health_window: Seed::year, apply_deadline: Seed::some_year, start_within: Seed::some_year,
-        failure_budget: sample, lost_budget: sample,
+        failure_budget: sample, zone_failure_budget: |s| s.maybe(sample), lost_budget: sample,
         on_failure: |s| s.pick(&[OnFailure::Rollback, OnFailure::Halt]), rollback_batch: sample,
     }
     ZoneView {
@@ -461,7 +464,12 @@ impl Sample for Share {
 
 impl Sample for Wave {
     fn sample(s: &mut Seed) -> Self {
-        one_of!(s, Self::OneBox, Self::Zone(s.name()))
+        one_of!(
+            s,
+            Self::OneBox,
+            Self::Zones(s.some(3, Seed::name)),
+            Self::Stripe { number: s.up_to(6) as u32 + 1, of: s.up_to(3) as u32 + 7 }
+        )
     }
 }
 
@@ -469,7 +477,12 @@ impl Sample for Cause {
     fn sample(s: &mut Seed) -> Self {
         one_of!(
             s,
-            Self::FailureBudget { host: s.name(), failures: s.number(), allowed: s.number() },
+            Self::FailureBudget {
+                host: s.name(),
+                failures: s.number(),
+                allowed: s.number(),
+                zone: s.maybe(Seed::name)
+            },
             Self::LostBudget { exceptions: s.number(), allowed: s.number() },
             Self::NobodyUpdated { exceptions: s.number() },
             Self::Operator { name: s.words(), reason: s.line() },

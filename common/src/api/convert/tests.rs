@@ -328,7 +328,13 @@ fn commands_are_refused_by_field() {
 fn policies_are_refused_by_field() {
     let share = |share| Some(wire::Share { share: Some(share) });
     refuses::<Policy>("pacing", |m| m.pacing = 0);
-    refuses::<Policy>("pacing", |m| m.pacing = 2);
+    refuses::<Policy>("pacing", |m| m.pacing = 3);
+    refuses::<Policy>("zones_at_once", |m| m.zones_at_once = 0);
+    refuses::<Policy>("zones_at_once", |m| m.zones_at_once = 65);
+    let growth = |percent, most| Some(wire::Growth { percent, most, carries: false });
+    refuses::<Policy>("growth.percent", |m| m.growth = growth(100, share(wire::share::Share::Hosts(2))));
+    refuses::<Policy>("growth.percent", |m| m.growth = growth(1001, share(wire::share::Share::Hosts(2))));
+    refuses::<Policy>("growth.most", |m| m.growth = growth(200, None));
     refuses::<Policy>("batch", |m| m.batch = None);
     refuses::<Policy>("batch.share", |m| m.batch = Some(wire::Share { share: None }));
     refuses::<Policy>("batch.percent", |m| m.batch = share(wire::share::Share::Percent(101)));

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use super::{
-    InvalidField, LINE_CHARS_MAX, NAMED_HOSTS_MAX, Wire, duration, error_code, line, list, name, names,
-    nested, optional, optional_name, required, required_line, rollout_id, to_list, to_names, value,
+    InvalidField, LINE_CHARS_MAX, NAMED_HOSTS_MAX, Wire, between, duration, error_code, line, list, name,
+    names, nested, optional, optional_name, required, required_line, rollout_id, to_list, to_names, value,
     wire_enum,
 };
 use crate::api::wire;
 use crate::clock::{DURATION_MAX, millis};
 use crate::error::Code;
 use crate::id::HostId;
+use crate::policy::ZONES_AT_ONCE_MAX;
 use crate::rollout::{Away, Cause, Quiet, WaitingOn, Wave};
 
 /// Most reasons that one thing waits for at a time.
@@ -23,7 +24,10 @@ impl Wire for Wave {
         wire::Wave {
             wave: Some(match self {
                 Self::OneBox => wire::wave::Wave::OneBox(wire::Nothing {}),
-                Self::Zone(zone) => wire::wave::Wave::Zone(zone.to_string()),
+                Self::Zones(zones) => wire::wave::Wave::Zones(wire::ZonesWave { zones: to_names(zones) }),
+                Self::Stripe { number, of } => {
+                    wire::wave::Wave::Stripe(wire::StripeWave { number: *number, of: *of })
+                }
             }),
         }
     }
@@ -32,7 +36,12 @@ impl Wire for Wave {
         let wire::Wave { wave } = message;
         match required("wave", wave)? {
             wire::wave::Wave::OneBox(wire::Nothing {}) => Ok(Self::OneBox),
-            wire::wave::Wave::Zone(zone) => name("zone", &zone).map(Self::Zone),
+            wire::wave::Wave::Zones(wire::ZonesWave { zones }) => {
+                names("zones.zones", &zones, ZONES_AT_ONCE_MAX as usize).map(Self::Zones)
+            }
+            wire::wave::Wave::Stripe(wire::StripeWave { number, of }) => {
+                Ok(Self::Stripe { number: between("stripe.number", number, 1, of)?, of })
+            }
         }
     }
 }
@@ -43,9 +52,10 @@ impl Wire for Cause {
     fn to_wire(&self) -> wire::Cause {
         use wire::cause::Cause as Message;
         let cause = match self {
-            Self::FailureBudget { host, failures, allowed } => {
+            Self::FailureBudget { host, failures, allowed, zone } => {
                 let (host, failures, allowed) = (host.to_string(), *failures, *allowed);
-                Message::FailureBudget(wire::FailureBudgetCrossed { host, failures, allowed })
+                let zone = zone.as_ref().map(ToString::to_string);
+                Message::FailureBudget(wire::FailureBudgetCrossed { host, failures, allowed, zone })
             }
             Self::LostBudget { exceptions, allowed } => {
                 Message::LostBudget(wire::LostBudgetCrossed { exceptions: *exceptions, allowed: *allowed })
@@ -68,8 +78,13 @@ impl Wire for Cause {
         use wire::cause::Cause as Message;
         let wire::Cause { cause } = message;
         Ok(match required("cause", cause)? {
-            Message::FailureBudget(wire::FailureBudgetCrossed { host, failures, allowed }) => {
-                Self::FailureBudget { host: name("failure_budget.host", &host)?, failures, allowed }
+            Message::FailureBudget(wire::FailureBudgetCrossed { host, failures, allowed, zone }) => {
+                Self::FailureBudget {
+                    host: name("failure_budget.host", &host)?,
+                    failures,
+                    allowed,
+                    zone: optional_name("failure_budget.zone", zone)?,
+                }
             }
             Message::LostBudget(wire::LostBudgetCrossed { exceptions, allowed }) => {
                 Self::LostBudget { exceptions, allowed }

@@ -10,7 +10,7 @@ use houston_common::clock::{FleetTime, WallTime};
 use houston_common::digest::{Digest, SettingsDigest, TreeDigest, VersionSetDigest};
 use houston_common::error::Code;
 use houston_common::id::{Generation, RolloutId, StoreId};
-use houston_common::policy::{Bakes, OnFailure, Pacing, Policy, Share};
+use houston_common::policy::{Bakes, Growth, OnFailure, Pacing, Policy, Share};
 use houston_common::release::{PackageVersion, Release, Settings, VersionSet};
 use houston_common::report::{Failure, Phase};
 use houston_common::rollout::{Cause, Exception};
@@ -81,10 +81,20 @@ fn policy() -> impl Strategy<Value = Policy> {
     });
     let shares = (share(), share(), of(share()), share(), share(), share());
     let times = (duration(), duration(), duration());
-    let rest = (vec(label(), 0..3), select(vec![OnFailure::Rollback, OnFailure::Halt]));
-    (bake, shares, times, rest).prop_map(|(bake, shares, times, (zone_order, on_failure))| Policy {
-        pacing: Pacing::Zonal,
-        zone_order,
+    let words =
+        (select(vec![Pacing::Zonal, Pacing::Striped]), select(vec![OnFailure::Rollback, OnFailure::Halt]));
+    let growth = (any::<u16>(), share(), any::<bool>()).prop_map(|(percent, most, carries)| Growth {
+        percent,
+        most,
+        carries,
+    });
+    let rest = (vec(label(), 0..3), words, any::<u32>(), of(growth), of(share()));
+    (bake, shares, times, rest).prop_map(|(bake, shares, times, rest)| Policy {
+        pacing: rest.1.0,
+        zone_order: rest.0,
+        zones_at_once: rest.2,
+        growth: rest.3,
+        zone_failure_budget: rest.4,
         batch: shares.0,
         fleet_floor: shares.1,
         zone_floor: shares.2,
@@ -94,7 +104,7 @@ fn policy() -> impl Strategy<Value = Policy> {
         start_within: times.2,
         failure_budget: shares.3,
         lost_budget: shares.4,
-        on_failure,
+        on_failure: rest.1.1,
         rollback_batch: shares.5,
     })
 }
@@ -213,9 +223,11 @@ fn definition() -> impl Strategy<Value = Definition> {
 }
 
 fn stage() -> impl Strategy<Value = Stage> {
-    let rolling = (any::<u32>(), any::<u32>(), any::<u32>(), of(label())).prop_map(
-        |(wave, batch, granted, one_box)| Stage::Rolling(Rolling { wave, batch, granted, one_box }),
-    );
+    let granted = btree_map(label(), any::<u32>(), 0..3);
+    let rolling =
+        (any::<u32>(), any::<u32>(), granted, of(label())).prop_map(|(wave, batch, granted, one_box)| {
+            Stage::Rolling(Rolling { wave, batch, granted, one_box })
+        });
     let baking = (any::<u32>(), duration(), fleet_time()).prop_map(|(wave, left, since)| Stage::Baking {
         wave,
         left,
@@ -229,7 +241,8 @@ fn stage() -> impl Strategy<Value = Stage> {
 fn cause() -> impl Strategy<Value = Cause> {
     let counts = || (any::<u32>(), any::<u32>());
     prop_oneof![
-        (label(), counts()).prop_map(|(host, (failures, allowed))| Cause::FailureBudget {
+        (label(), counts(), of(label())).prop_map(|(host, (failures, allowed), zone)| Cause::FailureBudget {
+            zone,
             host,
             failures,
             allowed
@@ -258,7 +271,10 @@ fn rollout() -> impl Strategy<Value = Rollout> {
     let ending = (btree_map(label(), reached, 0..3), vec(named, 0..3))
         .prop_map(|(zones, named)| Ending { zones, named });
     let how = (stage(), paused, of(cause()), of(cause()), any::<u32>(), of(ending));
-    let counts = (any::<u32>(), of(label()), of(label()), any::<u32>(), vec(rollout_id(), 0..3));
+    let in_zones = btree_map(label(), any::<u32>(), 0..3);
+    let counts = (any::<u32>(), of(label()), of(label()), any::<u32>(), vec(rollout_id(), 0..3), in_zones);
+    let proven = proptest::collection::btree_set(label(), 0..3);
+    let where_to = (where_to, any::<u32>(), any::<u32>(), proven);
     (what, where_to, who, how, counts).prop_map(|(what, where_to, who, how, counts)| Rollout {
         id: what.0,
         environment: what.1,
@@ -266,9 +282,12 @@ fn rollout() -> impl Strategy<Value = Rollout> {
         way_back: what.3,
         policy: what.4,
         direction: what.5,
-        zones: where_to.0,
-        planned: where_to.1,
-        members: where_to.2,
+        zones: where_to.0.0,
+        planned: where_to.0.1,
+        members: where_to.0.2,
+        stripes: where_to.1,
+        earned: where_to.2,
+        proven: where_to.3,
         started_by: who.0,
         reason: who.1,
         started_at: who.2,
@@ -280,6 +299,7 @@ fn rollout() -> impl Strategy<Value = Rollout> {
         reached: how.4,
         ending: how.5,
         failures: counts.0,
+        failures_in: counts.5,
         first_failure: counts.1,
         last_failure: counts.2,
         exceptions: counts.3,

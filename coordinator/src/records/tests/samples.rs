@@ -8,7 +8,7 @@ use houston_common::clock::{FleetTime, WallTime};
 use houston_common::digest::{Digest, TreeDigest};
 use houston_common::error::Code;
 use houston_common::id::{Generation, Platform, RolloutId, StoreId};
-use houston_common::policy::{Policy, Share};
+use houston_common::policy::{Growth, Policy, Share};
 use houston_common::release::{PackageVersion, Release, Settings, VersionSet};
 use houston_common::report::{Failure, Phase};
 use houston_common::rollout::{Cause, Exception};
@@ -63,6 +63,8 @@ fn definition() -> Definition {
         name: name("prod"),
         selector: [(name("role"), name("web"))].into(),
         policy: Policy {
+            growth: Some(Growth { percent: 150, most: Share::Percent(33), carries: true }),
+            zone_failure_budget: Some(Share::Hosts(1)),
             zone_order: vec![name("b")],
             zone_floor: Some(Share::Hosts(2)),
             ..Policy::default()
@@ -133,36 +135,32 @@ fn members() -> Vec<Edit> {
 }
 
 fn rollouts() -> Vec<Edit> {
+    let new = || {
+        let policy = Policy::default();
+        Rollout::new(RolloutId(0), name("prod"), Release::empty(), release(), policy, name("ann@example.com"))
+    };
     let rollout = |stage, cause| Rollout {
-        id: RolloutId(0),
-        environment: name("prod"),
-        target: release(),
-        way_back: Release::empty(),
-        policy: Policy::default(),
-        direction: Direction::Forward,
         zones: vec![name("a"), name("b")],
         planned: [(name("a"), 2), (name("b"), 1)].into(),
         members: [(name("a"), 2), (name("b"), 1)].into(),
-        started_by: name("ann@example.com"),
+        stripes: 4,
         reason: "a better one".to_owned(),
         started_at: WallTime(1_700_000_000_000),
-        ended_at: None,
         stage,
-        paused: None,
         cause,
-        first_cause: None,
         reached: 1,
-        ending: None,
-        failures: 0,
-        first_failure: None,
-        last_failure: None,
+        earned: 2,
+        proven: [name("a")].into(),
+        failures_in: [(name("a"), 1)].into(),
         exceptions: 1,
         inherits: vec![RolloutId(1)],
         request: "3f2a".to_owned(),
+        ..new()
     };
-    let rolling = Rolling { wave: 1, batch: 2, granted: 1, one_box: Some(name("host-1")) };
+    let rolling =
+        Rolling { wave: 1, batch: 2, granted: [(name("a"), 1)].into(), one_box: Some(name("host-1")) };
     let baking = Stage::Baking { wave: 1, left: Duration::from_millis(3_600_500), since: FleetTime(99) };
-    let budget = Cause::FailureBudget { host: name("host-2"), failures: 2, allowed: 1 };
+    let budget = Cause::FailureBudget { host: name("host-2"), failures: 2, allowed: 1, zone: None };
     let lost = Cause::LostBudget { exceptions: 3, allowed: 2 };
     let operator = Cause::Operator { name: "ann".to_owned(), reason: "no".to_owned() };
     let back = Cause::RollbackFailed { host: name("host-2") };
@@ -182,7 +180,8 @@ fn rollouts() -> Vec<Edit> {
     rollouts[1].paused = Some(Pause { by: name("ann"), reason: "lunch".to_owned() });
     rollouts[2].first_failure = Some(name("host-1"));
     rollouts[2].last_failure = Some(name("host-2"));
-    rollouts[4].first_cause = Some(Cause::FailureBudget { host: name("host-2"), failures: 2, allowed: 1 });
+    rollouts[4].first_cause =
+        Some(Cause::FailureBudget { host: name("host-2"), failures: 2, allowed: 1, zone: None });
     let named = |step| Named { host: name("host-2"), zone: name("b"), step, failure: None };
     rollouts[9].ending = Some(Ending {
         zones: [(name("a"), Reached { hosts: 2, updated: 1 })].into(),

@@ -14,11 +14,11 @@ use houston_common::release::{Release, VersionSet};
 use super::super::catalog::set_named;
 use super::super::{Caller, conflict, environment, next_rollout};
 use super::remember;
+use crate::environment::Environment;
 use crate::environment::index::Counts;
 use crate::environment::member::Member;
-use crate::environment::{Definition, Environment};
 use crate::rollout::planner::floors::floor;
-use crate::rollout::{Direction, Rolling, Rollout, Stage};
+use crate::rollout::{Direction, Rollout, Stage};
 use crate::state::{Edit, Meta, State};
 
 /// A rollout as it would be created, with what it rests on.
@@ -66,53 +66,12 @@ pub(super) fn draft<'a>(
     if let Some(superseded) = superseded {
         remember(&mut inherits, superseded.left_behind());
     }
-    let rollout = Rollout {
-        zones: scope.zones_in_order(&policy.zone_order),
-        planned: scope.planned(),
-        members: scope.members(),
-        stage: Stage::Rolling(Rolling::begin(0)),
-        inherits,
-        ..created(state, definition, target, policy, caller, &request.reason)
-    };
+    let zones = scope.zones_in_order(&policy.zone_order);
+    let (way_back, id) = (definition.baked, next_rollout(state));
+    let rollout = Rollout::new(id, definition.name.clone(), way_back, target, policy, caller.name.clone());
+    let rollout = Rollout { reason: request.reason.clone(), inherits, ..rollout };
+    let rollout = rollout.over(zones, scope.planned(), scope.members());
     Ok(Draft { environment, rollout, superseded })
-}
-
-/// What every new rollout has alike; what depends on its hosts is left to the caller.
-fn created(
-    state: &State,
-    definition: &Definition,
-    target: Release,
-    policy: Policy,
-    caller: &Caller,
-    reason: &str,
-) -> Rollout {
-    Rollout {
-        id: next_rollout(state),
-        environment: definition.name.clone(),
-        target,
-        way_back: definition.baked,
-        policy,
-        direction: Direction::Forward,
-        zones: Vec::new(),
-        planned: BTreeMap::new(),
-        members: BTreeMap::new(),
-        started_by: caller.name.clone(),
-        reason: reason.to_owned(),
-        started_at: WallTime(0),
-        ended_at: None,
-        stage: Stage::RollingBack,
-        paused: None,
-        cause: None,
-        first_cause: None,
-        reached: 0,
-        ending: None,
-        failures: 0,
-        first_failure: None,
-        last_failure: None,
-        exceptions: 0,
-        inherits: Vec::new(),
-        request: String::new(),
-    }
 }
 
 /// Takes back what a rollout that had succeeded did, as a new rollout to its way back.
@@ -126,16 +85,18 @@ pub(super) fn taking_back(
 ) -> Rollout {
     let definition = &environment.definition;
     let scope = Scope::of(state, environment, &of.way_back);
+    let zones = scope.zones_in_order(&definition.policy.zone_order);
+    // As carefully as it went forward: what was allowed an outage then is allowed it now.
+    let (policy, id) = (of.policy.clone(), next_rollout(state));
+    let back = Rollout::new(id, definition.name.clone(), of.target, of.way_back, policy, caller.name.clone());
     Rollout {
-        way_back: of.target,
         direction: Direction::Back { of: of.id },
-        zones: scope.zones_in_order(&definition.policy.zone_order),
-        planned: scope.planned(),
-        members: scope.members(),
+        stage: Stage::RollingBack,
+        reason: reason.to_owned(),
         started_at: wall,
-        // As carefully as it went forward: what was allowed an outage then is allowed it now.
-        ..created(state, definition, of.way_back, of.policy.clone(), caller, reason)
+        ..back
     }
+    .over(zones, scope.planned(), scope.members())
 }
 
 /// The store's numbers after one more rollout.

@@ -8,6 +8,7 @@ use houston_common::command::{PlannedWave, RolloutPlan, StartRollout};
 use houston_common::digest::Digest;
 use houston_common::error::Refusal;
 use houston_common::id::{HostId, Zone};
+use houston_common::policy::Pacing;
 use houston_common::rollout::Wave;
 
 use super::super::Caller;
@@ -18,6 +19,7 @@ use crate::environment::Environment;
 use crate::environment::index::{Class, Reach};
 use crate::environment::member::Member;
 use crate::rollout::Rollout;
+use crate::rollout::pacing::Extent;
 use crate::rollout::planner::floors::floor;
 use crate::rollout::planner::{self, Change, Turn};
 use crate::state::State;
@@ -111,18 +113,33 @@ fn waves(state: &State, after: &Environment, rollout: &Rollout, now: FleetTime) 
         bake: rollout.bake_of(0),
         first: one_box.iter().cloned().collect(),
     };
-    let zones = rollout.zones.iter().zip(1..).map(|(zone, wave)| {
-        let mut hosts = to_change(after, zone);
-        hosts.retain(|host| Some(*host) != one_box.as_ref());
+    let waves = (1..rollout.waves()).map(|wave| {
+        let mut hosts: Vec<&HostId> = Vec::new();
+        let mut batch = 0;
+        for zone in rollout.zones_of(wave) {
+            let size = |wave| rollout.batch_of(zone, wave, 1, u32::MAX);
+            // Under striped pacing a zone's hosts are shared out to the waves, in their order.
+            let before = match rollout.policy.pacing {
+                Pacing::Striped => (1..wave).map(size).fold(0, u32::saturating_add),
+                Pacing::Zonal => 0,
+            };
+            let here = match rollout.extent(wave) {
+                Extent::OneBatch => size(wave),
+                Extent::Everybody => u32::MAX,
+            };
+            let others = to_change(after, zone).into_iter().filter(|host| Some(*host) != one_box.as_ref());
+            hosts.extend(others.skip(before as usize).take(here as usize));
+            batch += size(wave);
+        }
         PlannedWave {
-            wave: Wave::Zone(zone.clone()),
+            wave: rollout.wave(wave),
             hosts: hosts.len() as u32,
-            batch: rollout.policy.batch.at_most_of(rollout.members.get(zone).copied().unwrap_or_default()),
+            batch,
             bake: rollout.bake_of(wave),
             first: hosts.into_iter().take(FIRST_SHOWN).cloned().collect(),
         }
     });
-    std::iter::once(first_wave).chain(zones).collect()
+    std::iter::once(first_wave).chain(waves).collect()
 }
 
 /// A zone's hosts that would change, those first that would go first.

@@ -167,7 +167,7 @@ fn a_plan_is_kept_to_or_refused() {
     assert_eq!((planned.hosts, planned.floor, planned.supersedes), (6, 4, None));
     let waves: Vec<_> =
         planned.waves.iter().map(|wave| (wave.wave.clone(), wave.hosts, wave.first.len())).collect();
-    let zone = |zone: &str| Wave::Zone(name(zone));
+    let zone = |zone: &str| Wave::Zones(vec![name(zone)]);
     assert_eq!(waves, [(Wave::OneBox, 1, 1), (zone("a"), 1, 1), (zone("b"), 2, 2), (zone("c"), 2, 2)]);
     let promised = StartRollout { plan_hash: Some(planned.plan_hash), ..to("v2") };
     world.host("d1", "d", &[("env", "prod")]);

@@ -19,8 +19,9 @@ use crate::environment::{Environment, Live};
 use crate::fleet::Entry;
 use crate::rollout::ending::{Ending, Named, Reached, is_notable, updated_in};
 use crate::rollout::explain::waiting;
+use crate::rollout::pacing::Extent;
 use crate::rollout::planner::floors::floor;
-use crate::rollout::{Direction, Rollout, Stage};
+use crate::rollout::{Rollout, Stage};
 use crate::state::State;
 
 /// Hosts that a view names because they are not simply waiting or well.
@@ -160,17 +161,19 @@ fn fleet_floor(rollout: &Rollout, total: Counts) -> u32 {
 }
 
 fn waves(environment: Option<&Environment>, rollout: &Rollout, zones: &[ZoneView]) -> Vec<WaveView> {
-    // Taking back a success has neither waves nor bakes.
-    if rollout.direction != Direction::Forward {
+    if !rollout.has_waves() {
         return Vec::new();
     }
     let reached = reached(rollout);
     let view = |index: u32| {
         let wave = rollout.wave(index);
-        let of_zone = |zone: &Zone| zones.iter().find(|view| view.zone == *zone);
         let (hosts, settled) = match &wave {
             Wave::OneBox => (1, u32::from(one_box_settled(environment, rollout))),
-            Wave::Zone(zone) => of_zone(zone).map(|view| (view.hosts, view.updated)).unwrap_or_default(),
+            Wave::Zones(of) => {
+                let views = || zones.iter().filter(|view| of.contains(&view.zone));
+                (views().map(|view| view.hosts).sum(), views().map(|view| view.updated).sum())
+            }
+            Wave::Stripe { .. } => in_stripe(rollout, index, zones),
         };
         let status = match index.cmp(&reached) {
             Ordering::Less => WaveStatus::Done,
@@ -180,6 +183,21 @@ fn waves(environment: Option<&Environment>, rollout: &Rollout, zones: &[ZoneView
         WaveView { wave, status, hosts, settled, bake: rollout.bake_of(index) }
     };
     (0..rollout.waves()).map(view).collect()
+}
+
+/// How many hosts a stripe has, and how many of them are updated: stripes are filled one after the other.
+fn in_stripe(rollout: &Rollout, wave: u32, zones: &[ZoneView]) -> (u32, u32) {
+    let of = |view: &ZoneView| {
+        let size = |wave| rollout.batch_of(&view.zone, wave, 1, u32::MAX);
+        let before: u32 = (1..wave).map(size).fold(0, u32::saturating_add);
+        let to_come = view.hosts.saturating_sub(before);
+        let hosts = match rollout.extent(wave) {
+            Extent::OneBatch => size(wave).min(to_come),
+            Extent::Everybody => to_come,
+        };
+        (hosts, view.updated.saturating_sub(before).min(hosts))
+    };
+    zones.iter().map(of).fold((0, 0), |(hosts, settled), (h, s)| (hosts + h, settled + s))
 }
 
 /// The wave that is on, or was the last one begun; beyond the last once it has succeeded.

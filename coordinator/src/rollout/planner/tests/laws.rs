@@ -177,8 +177,9 @@ impl Laws {
         }
         if let Stage::Rolling(rolling) = &rollout.stage {
             let count = self.batches.get(&(rollout.id, rolling.wave, rolling.batch)).copied().unwrap_or(0);
-            if rolling.granted != count {
-                let detail = format!("{} of {count} slots of a batch are counted", rolling.granted);
+            let counted: u32 = rolling.granted.values().sum();
+            if counted != count {
+                let detail = format!("{counted} of {count} slots of a batch are counted");
                 self.broke("E22", detail);
             }
         }

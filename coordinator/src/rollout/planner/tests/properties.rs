@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use houston_common::policy::{OnFailure, Policy, Share};
+use houston_common::policy::{Growth, OnFailure, Pacing, Policy, Share};
 use houston_common::rollout::WaitingOn;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -90,16 +90,25 @@ fn event() -> impl Strategy<Value = Event> {
 fn policies() -> impl Strategy<Value = Policy> {
     let share = || prop_oneof![(0..=100u8).prop_map(Share::Percent), (0..4u32).prop_map(Share::Hosts)];
     let floors = (0..90u8, proptest::option::of(0..60u8));
-    (share(), floors, any::<bool>(), share(), share()).prop_map(|(batch, floors, halt, budget, back)| {
-        Policy {
-            batch,
-            fleet_floor: Share::Percent(floors.0),
-            zone_floor: floors.1.map(Share::Percent),
-            failure_budget: budget,
-            rollback_batch: back,
-            on_failure: if halt { OnFailure::Halt } else { OnFailure::Rollback },
-            ..policy()
-        }
+    let growth = (101..400u16, share(), any::<bool>()).prop_map(|(percent, most, carries)| Growth {
+        percent,
+        most,
+        carries,
+    });
+    let pacing = (any::<bool>(), 1..3u32, proptest::option::of(growth), proptest::option::of(share()));
+    let shares = (share(), share(), share());
+    (shares, floors, any::<bool>(), pacing).prop_map(|((batch, budget, back), floors, halt, pacing)| Policy {
+        pacing: if pacing.0 { Pacing::Zonal } else { Pacing::Striped },
+        zones_at_once: pacing.1,
+        growth: pacing.2,
+        zone_failure_budget: pacing.3,
+        batch,
+        fleet_floor: Share::Percent(floors.0),
+        zone_floor: floors.1.map(Share::Percent),
+        failure_budget: budget,
+        rollback_batch: back,
+        on_failure: if halt { OnFailure::Halt } else { OnFailure::Rollback },
+        ..policy()
     })
 }
 

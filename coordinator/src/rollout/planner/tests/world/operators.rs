@@ -52,33 +52,10 @@ impl World {
         let mut zones: Vec<Zone> = environment.index().zones().map(|(zone, _)| zone.clone()).collect();
         zones.sort_by_key(|zone| policy.zone_order.iter().position(|z| z == zone).unwrap_or(usize::MAX));
         let planned = environment.index().zones().map(|(zone, counts)| (zone.clone(), counts.in_service));
-        let rollout = Rollout {
-            id: meta.rollout,
-            environment: name(PROD),
-            target,
-            way_back,
-            policy,
-            direction,
-            zones,
-            planned: planned.collect(),
-            members: environment.index().zones().map(|(zone, n)| (zone.clone(), n.hosts)).collect(),
-            started_by: name("ann"),
-            reason: String::new(),
-            started_at: WallTime(0),
-            ended_at: None,
-            stage,
-            paused: None,
-            cause: None,
-            first_cause: None,
-            reached: 0,
-            ending: None,
-            failures: 0,
-            first_failure: None,
-            last_failure: None,
-            exceptions: 0,
-            inherits,
-            request: String::new(),
-        };
+        let members = environment.index().zones().map(|(zone, n)| (zone.clone(), n.hosts)).collect();
+        let rollout = Rollout::new(meta.rollout, name(PROD), way_back, target, policy, name("ann"));
+        let rollout = Rollout { direction, stage, inherits, ..rollout };
+        let rollout = rollout.over(zones, planned.collect(), members);
         self.edit(Edit::Meta(meta));
         self.edit(Edit::Rollout(rollout));
         self.settle();
@@ -214,7 +191,9 @@ impl World {
         if was_granted && self.planted == Some(Planted::ReleaseTwice) {
             self.change_active(|rollout, _| {
                 if let Stage::Rolling(rolling) = &mut rollout.stage {
-                    rolling.granted = rolling.granted.saturating_sub(2);
+                    for granted in rolling.granted.values_mut() {
+                        *granted = granted.saturating_sub(2);
+                    }
                 }
             });
         }
