@@ -10,6 +10,7 @@ use houston_common::release::{SETTING_BYTES_MAX, SETTINGS_BYTES_MAX, SETTINGS_MA
 
 use crate::toml_file::{Keys, Section, Source, Value};
 
+mod gate;
 mod policy;
 pub mod profile;
 #[cfg(test)]
@@ -50,10 +51,21 @@ pub(crate) const KEYS: &Keys = &[
             "lost_budget",
             "on_failure",
             "rollback_batch",
+            "gate",
         ],
     ),
     ("policy.bake", &["one_box", "first_zone", "later_zones"]),
     ("policy.growth", &["factor", "most", "carries"]),
+    (
+        "policy.gate",
+        &["name", "before", "within", "approval", "window", "freeze", "metric", "every_host", "evidence"],
+    ),
+    ("policy.gate.approval", &["by_another"]),
+    ("policy.gate.window", &["time_zone", "days", "from", "until"]),
+    ("policy.gate.freeze", &["from", "until"]),
+    ("policy.gate.metric", &["query", "at_least", "at_most", "above", "below", "fresh"]),
+    ("policy.gate.every_host", &["package", "at_least"]),
+    ("policy.gate.evidence", &["passes"]),
 ];
 
 /// Reads a file's text; `name` is what complaints call the file.

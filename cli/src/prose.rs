@@ -4,8 +4,10 @@
 use houston_common::rollout::{Cause, Exception, RolloutState, Wave};
 use houston_common::view::RolloutView;
 
+mod gate;
 mod waiting;
 
+pub use gate::decision;
 pub use waiting::{aged, waiting_on};
 
 #[cfg(test)]
@@ -39,6 +41,7 @@ pub fn cause(cause: &Cause) -> String {
         Cause::Operator { name, reason } if reason.is_empty() => format!("{name} said so"),
         Cause::Operator { name, reason } => format!("{name} said so ({reason})"),
         Cause::RollbackFailed { host } => format!("{host} could not be taken back"),
+        Cause::GateClosed { gate } => format!("gate {gate} stayed closed for too long"),
         Cause::Law { law } => {
             format!("the next step would have broken a law ({law}); this is a bug of Houston")
         }

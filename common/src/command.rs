@@ -11,7 +11,8 @@ use crate::clock::WallTime;
 use crate::digest::{Digest, FileDigest, TreeDigest};
 use crate::exchange::Encoding;
 use crate::id::{
-    EnvironmentName, HostId, LabelKey, LabelValue, OperatorName, RolloutId, StoreId, VersionSetName, Zone,
+    EnvironmentName, GateName, HostId, LabelKey, LabelValue, OperatorName, RolloutId, StoreId,
+    VersionSetName, Zone,
 };
 use crate::policy::Policy;
 use crate::release::{PackageVersion, Settings};
@@ -242,6 +243,8 @@ pub struct StartRollout {
     pub idempotency_key: Option<String>,
     /// Start only if this is still the plan.
     pub plan_hash: Option<Digest>,
+    /// For this rollout alone, whole. Absent: the environment's.
+    pub policy: Option<Policy>,
 }
 
 /// What a rollout would do now.
@@ -327,6 +330,18 @@ pub enum RolloutAction {
 pub struct ControlRollout {
     pub rollout: RolloutRef,
     pub action: RolloutAction,
+    pub reason: String,
+}
+
+/// Opens a gate that a rollout waits at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecideGate {
+    pub rollout: RolloutRef,
+    /// `bake` is the bake. Absent: the one approval that is waited for.
+    pub gate: Option<GateName>,
+    /// Pass it over, whatever it is; otherwise it is approved, and must be an approval.
+    pub skip: bool,
+    /// The remark that stays with the rollout. A skip must have one.
     pub reason: String,
 }
 

@@ -124,6 +124,7 @@ codes! {
     RolloutState "E-ROLLOUT-STATE" Conflict "The rollout is in a state that does not allow this."
     BadVersion "E-BAD-VERSION" Refused "This release was taken back in this environment before."
     Downgrade "E-UNINSTALL" Refused "The empty version set uninstalls; it needs the plan's hash."
+    SelfApproval "E-SELF-APPROVAL" Refused "Whoever started the rollout may not open this gate."
     PlanChanged "E-PLAN-CHANGED" Conflict "The fleet or the policy has changed since the plan was made."
     Idempotency "E-IDEMPOTENCY" Conflict "The idempotency key was used for another request."
     RolledBack "E-ROLLED-BACK" Failed "The rollout failed and was taken back."

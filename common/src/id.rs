@@ -123,6 +123,7 @@ name!(
     /// A failure domain.
     Zone, "a zone", "[a-z0-9-]{1,63}", is_label
 );
+name!(GateName, "a gate's name", "[a-z0-9-]{1,63}", is_label);
 name!(EnvironmentName, "an environment name", "[a-z0-9-]{1,63}", is_label);
 name!(PackageName, "a package name", "[a-z0-9-]{1,63}", is_label);
 name!(ServiceName, "a service name", "[a-z0-9-]{1,63}", is_label);

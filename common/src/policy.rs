@@ -1,6 +1,7 @@
 //! How an environment is changed: pacing, floors, bakes, budgets. `docs/cli.md` has the file format.
 
 mod fields;
+pub mod gate;
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 pub use fields::Field;
 
+use self::gate::Gate;
 use crate::id::Zone;
 
 /// A part of some hosts: a count, or a percentage in whole per cent.
@@ -133,6 +135,8 @@ pub struct Policy {
     pub on_failure: OnFailure,
     /// Of the environment's hosts, taken back together.
     pub rollback_batch: Share,
+    /// At most [`gate::GATES_MAX`], each with a name of its own.
+    pub gates: Vec<Gate>,
 }
 
 /// How long each kind of wave must stand before the next starts.
@@ -181,6 +185,7 @@ impl Default for Policy {
             lost_budget: Share::Percent(5),
             on_failure: OnFailure::Rollback,
             rollback_batch: Share::Percent(33),
+            gates: Vec::new(),
         }
     }
 }

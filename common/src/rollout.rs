@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::error::Code;
-use crate::id::{EnvironmentName, HostId, RolloutId, Zone};
+use crate::id::{EnvironmentName, GateName, HostId, OperatorName, PackageName, RolloutId, Version, Zone};
+use crate::policy::gate::{Comparison, Number};
 use crate::report::Phase;
 
 /// What an operator sees a rollout to be.
@@ -157,6 +158,62 @@ pub enum Cause {
     RollbackFailed { host: HostId },
     /// A plan broke a law of the checker. A bug: nothing was committed.
     Law { law: String },
+    /// A gate stayed closed for longer than the policy lets it.
+    GateClosed { gate: GateName },
+}
+
+/// Why a gate is closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Closed {
+    /// Nobody has approved yet. `not_by` must not.
+    Approval {
+        not_by: Option<OperatorName>,
+    },
+    Window {
+        opens_in: Duration,
+    },
+    Frozen {
+        ends_in: Duration,
+    },
+    /// The query's value does not compare well.
+    Metric {
+        value: Number,
+        is: Comparison,
+        wanted: Number,
+    },
+    /// There is no value, or only a stale one: a sentence.
+    MetricUnknown {
+        problem: String,
+    },
+    /// These hosts have not settled on the version.
+    Hosts {
+        package: PackageName,
+        at_least: Version,
+        hosts: Vec<HostId>,
+        more: u32,
+    },
+    Evidence {
+        passes: u64,
+        of: u64,
+    },
+    /// It has not been looked at yet.
+    NotKnown,
+}
+
+impl Closed {
+    /// The stable name of the reason in JSON.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Approval { .. } => "approval",
+            Self::Window { .. } => "window",
+            Self::Frozen { .. } => "frozen",
+            Self::Metric { .. } => "metric",
+            Self::MetricUnknown { .. } => "metric_unknown",
+            Self::Hosts { .. } => "hosts",
+            Self::Evidence { .. } => "evidence",
+            Self::NotKnown => "not_known",
+        }
+    }
 }
 
 /// Why a host in service does not count as available.
@@ -240,6 +297,15 @@ pub enum WaitingOn {
     Bake {
         wave: Wave,
         remaining: Duration,
+    },
+    /// A gate before a wave is closed.
+    Gate {
+        gate: GateName,
+        /// Absent: before the end.
+        before: Option<Wave>,
+        closed: Closed,
+        /// Until the rollout halts for it, if it does.
+        halts_in: Option<Duration>,
     },
     /// Updated hosts must be healthy, and these are not known to be.
     Health {
@@ -337,6 +403,7 @@ impl WaitingOn {
             Self::Batch { .. } => "batch",
             Self::Floor { .. } => "floor",
             Self::Bake { .. } => "bake",
+            Self::Gate { .. } => "gate",
             Self::Health { .. } => "health",
             Self::OtherEnvironment { .. } => "other_environment",
             Self::Paused { .. } => "paused",

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::clock::WallTime;
 use crate::digest::{SettingsDigest, TreeDigest, VersionSetDigest};
 use crate::id::{
-    EnvironmentName, HostId, LabelKey, LabelValue, OperatorName, PackageName, Platform, RolloutId, Version,
-    VersionSetName, Zone,
+    EnvironmentName, GateName, HostId, LabelKey, LabelValue, OperatorName, PackageName, Platform, RolloutId,
+    Version, VersionSetName, Zone,
 };
 use crate::policy::Policy;
 use crate::release::{PackageVersion, Settings};
@@ -87,6 +87,23 @@ pub struct RolloutView {
     /// whose names were kept.
     pub notable: Vec<HostInRollout>,
     pub exceptions: Vec<(HostId, Exception)>,
+    /// What people have decided about its gates, the newest last; at most 32.
+    pub decisions: Vec<GateDecision>,
+}
+
+/// A gate that somebody has opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GateDecision {
+    /// A gate of the policy, or `bake`.
+    pub gate: GateName,
+    /// Absent: before the end. Of a bake: the wave after it.
+    pub before: Option<Wave>,
+    pub by: OperatorName,
+    pub at: WallTime,
+    /// In their words. May be empty.
+    pub remark: String,
+    /// Passed over, where it is approved otherwise.
+    pub skipped: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,6 +5,7 @@ pub mod check;
 pub mod ending;
 pub mod explain;
 pub mod fold;
+pub mod gates;
 pub mod outcome;
 pub mod pacing;
 pub mod perform;
@@ -14,8 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use houston_common::clock::{FleetTime, WallTime};
-use houston_common::id::{EnvironmentName, HostId, OperatorName, RolloutId, Zone};
+use houston_common::id::{EnvironmentName, GateName, HostId, OperatorName, RolloutId, Zone};
 use houston_common::policy::Policy;
+use houston_common::policy::gate::{Before, GATES_MAX, Gate};
 use houston_common::release::Release;
 use houston_common::rollout::{Cause, RolloutState};
 
@@ -75,7 +77,27 @@ pub struct Rollout {
     pub inherits: Vec<RolloutId>,
     /// Idempotency key of the request that created it.
     pub request: String,
+    /// What people have decided about its gates, the newest last; at most [`DECISIONS_MAX`].
+    pub decisions: Vec<Decision>,
 }
+
+/// A gate that somebody has opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// A gate of the policy, or [`BAKE`].
+    pub gate: GateName,
+    /// The wave that it stands before; of a bake, the one after it.
+    pub before: u32,
+    pub by: OperatorName,
+    pub at: WallTime,
+    pub remark: String,
+    pub skipped: bool,
+}
+
+/// The wait that every wave has, as a gate that can be passed over.
+pub const BAKE: &str = "bake";
+/// Decisions that are kept: those of one wave, twice over.
+pub const DECISIONS_MAX: usize = 2 * GATES_MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -101,6 +123,13 @@ pub enum Stage {
         wave: u32,
         /// What is left of the bake at `since`. A pause stops it.
         left: Duration,
+        since: FleetTime,
+    },
+    /// The bakes so far are over; gates before a wave must open. Beyond the last wave: before the end.
+    Gated {
+        before: u32,
+        /// How long it has waited at `since`. A pause stops it.
+        waited: Duration,
         since: FleetTime,
     },
     RollingBack,
@@ -184,6 +213,7 @@ impl Rollout {
             exceptions: 0,
             inherits: Vec::new(),
             request: String::new(),
+            decisions: Vec::new(),
         }
     }
 
@@ -191,6 +221,36 @@ impl Rollout {
     pub fn over(self, zones: Vec<Zone>, planned: BTreeMap<Zone, u32>, members: BTreeMap<Zone, u32>) -> Self {
         let over = Self { zones, planned, members, ..self };
         Self { stripes: over.stripes_needed(), ..over }
+    }
+
+    /// Where it begins: at the gates before the one box, if it has any.
+    pub fn begun(self, now: FleetTime) -> Self {
+        let is_gated = self.gates_before(0).next().is_some();
+        let stage = if is_gated {
+            Stage::Gated { before: 0, waited: Duration::ZERO, since: now }
+        } else {
+            Stage::Rolling(Rolling::begin(0))
+        };
+        Self { stage, ..self }
+    }
+
+    /// The gates that stand before a wave, or before the end.
+    pub fn gates_before(&self, wave: u32) -> impl Iterator<Item = &Gate> {
+        self.policy.gates.iter().filter(move |gate| match gate.before {
+            Before::OneBox => wave == 0,
+            Before::FirstWave => wave == 1 && wave < self.waves(),
+            Before::EachWave => wave > 0 && wave < self.waves(),
+            Before::End => wave >= self.waves(),
+        })
+    }
+
+    /// Those of them that nobody has opened.
+    pub fn undecided(&self, before: u32) -> impl Iterator<Item = &Gate> {
+        self.gates_before(before).filter(move |gate| !self.has_decided(&gate.name, before))
+    }
+
+    pub fn has_decided(&self, gate: &GateName, before: u32) -> bool {
+        self.decisions.iter().any(|decision| decision.gate == *gate && decision.before == before)
     }
 
     /// It is halted or taken back. What went wrong first stays known beside what an operator says later.
@@ -211,7 +271,11 @@ impl Rollout {
     pub fn is_over(&self) -> bool {
         match self.stage {
             Stage::Succeeded | Stage::RolledBack | Stage::Superseded { .. } | Stage::Aborted => true,
-            Stage::Rolling(_) | Stage::Baking { .. } | Stage::RollingBack | Stage::Halted => false,
+            Stage::Rolling(_)
+            | Stage::Baking { .. }
+            | Stage::Gated { .. }
+            | Stage::RollingBack
+            | Stage::Halted => false,
         }
     }
 
@@ -219,6 +283,7 @@ impl Rollout {
         match &self.stage {
             Stage::Rolling(rolling) => rolling.wave,
             Stage::Baking { wave, .. } => *wave,
+            Stage::Gated { before, .. } => before.saturating_sub(1),
             Stage::RollingBack
             | Stage::Halted
             | Stage::Succeeded
@@ -244,7 +309,12 @@ impl Rollout {
             Stage::Superseded { .. } => RolloutState::Superseded,
             Stage::Aborted => RolloutState::Aborted,
             Stage::Halted => RolloutState::Halted,
-            Stage::Rolling(_) | Stage::Baking { .. } | Stage::RollingBack if held_up => RolloutState::Paused,
+            Stage::Rolling(_) | Stage::Baking { .. } | Stage::Gated { .. } | Stage::RollingBack
+                if held_up =>
+            {
+                RolloutState::Paused
+            }
+            Stage::Gated { .. } => RolloutState::Waiting,
             Stage::Rolling(rolling) if rolling.wave == 0 && !rolling.has_granted() => RolloutState::Preparing,
             Stage::Rolling(_) => RolloutState::Rolling,
             Stage::Baking { .. } => RolloutState::Baking,

@@ -96,7 +96,7 @@ impl Fleet {
         self.said += 1;
         let host = host_id(number);
         let health = if is_well {
-            HealthReport::Healthy { for_at_least: Duration::from_secs(60) }
+            HealthReport::Healthy { for_at_least: Duration::from_secs(60), passes: 10 }
         } else {
             HealthReport::Unhealthy { reason: "GET / answered 500".to_owned() }
         };

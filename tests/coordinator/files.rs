@@ -113,6 +113,7 @@ async fn roll_out(client: &OperatorClient, pushed: &Pushed) {
         force: false,
         allow_outage: true,
         idempotency_key: None,
+        policy: None,
         plan_hash: None,
     };
     client.start_rollout(&start).await.expect("started");

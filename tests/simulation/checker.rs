@@ -259,9 +259,9 @@ impl Checker {
     /// A turn of the coordinator is over, and all of it is stored.
     pub(super) fn turned(&mut self, state: &State, minds: &Minds, now: FleetTime) {
         self.heard.now = now;
-        let gates = GateValues { regressed: state.meta.regressed };
         for (name, environment) in &state.environments {
             self.counts_hold(name, environment.index().total());
+            let gates = GateValues::of(state, environment, now);
             let Some(rollout) = &environment.rollout else { continue };
             let plan = (minds.plan)(environment, &state.fleet, &gates, now);
             if plan.does_nothing() && plan.waiting.is_empty() {

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::command::{
-    ApplyEnvironment, ControlRollout, CreateToken, CreateVersionSet, DrainHost, EditHost, HostChange,
-    PackageFinish, RolloutAction, RolloutRef, StartRollout,
+    ApplyEnvironment, ControlRollout, CreateToken, CreateVersionSet, DecideGate, DrainHost, EditHost,
+    HostChange, PackageFinish, RolloutAction, RolloutRef, StartRollout,
 };
 use houston_common::digest::Digest;
 use houston_common::error::Refusal;
 use houston_common::id::{EnvironmentName, HostId};
+use houston_common::policy::gate::{Before, Condition, Days, Gate, Window};
 use houston_common::policy::{Bakes, Growth, OnFailure, Pacing, Policy, Share};
 use houston_common::release::{PackageVersion, Settings};
 use houston_common::view::PackageId;
@@ -32,17 +33,57 @@ const ISSUED: WallTime = WallTime(0);
 #[derive(Debug, Clone)]
 pub(super) enum Order {
     Push(PackageVersion),
-    CreateSet { name: String, package: PackageVersion },
-    Apply { environment: EnvironmentName, policy: Box<Policy>, mode: Option<&'static str> },
-    CreateToken { zone: usize },
-    Enroll { host: HostId, zone: usize, ephemeral_suffix: String },
-    Start { environment: EnvironmentName, set: String, supersede: bool, force: bool, allow_outage: bool },
-    Control { environment: EnvironmentName, action: RolloutAction },
-    Drain { host: HostId, drained: bool },
-    Label { host: HostId, side: bool },
-    Move { host: HostId, zone: usize },
-    Remove { host: HostId },
-    Release { host: HostId },
+    CreateSet {
+        name: String,
+        package: PackageVersion,
+    },
+    Apply {
+        environment: EnvironmentName,
+        policy: Box<Policy>,
+        mode: Option<&'static str>,
+    },
+    CreateToken {
+        zone: usize,
+    },
+    Enroll {
+        host: HostId,
+        zone: usize,
+        ephemeral_suffix: String,
+    },
+    Start {
+        environment: EnvironmentName,
+        set: String,
+        supersede: bool,
+        force: bool,
+        allow_outage: bool,
+    },
+    Control {
+        environment: EnvironmentName,
+        action: RolloutAction,
+    },
+    /// Approve, or pass over the gate of this name.
+    Decide {
+        environment: EnvironmentName,
+        skip: Option<&'static str>,
+    },
+    Drain {
+        host: HostId,
+        drained: bool,
+    },
+    Label {
+        host: HostId,
+        side: bool,
+    },
+    Move {
+        host: HostId,
+        zone: usize,
+    },
+    Remove {
+        host: HostId,
+    },
+    Release {
+        host: HostId,
+    },
 }
 
 pub(super) const PROD: &str = "prod";
@@ -143,13 +184,20 @@ impl Order {
                     allow_outage: *allow_outage,
                     idempotency_key: None,
                     plan_hash: None,
+                    policy: None,
                 };
-                rollouts::start(state, &caller, &request, wall).map(done)
+                rollouts::start(state, &caller, &request, now, wall).map(done)
             }
             Self::Control { environment, action } => {
                 let rollout = RolloutRef::NewestOf(environment.clone());
                 let request = ControlRollout { rollout, action: *action, reason };
                 rollouts::control(state, &caller, &request, now, wall).map(done)
+            }
+            Self::Decide { environment, skip } => {
+                let rollout = RolloutRef::NewestOf(environment.clone());
+                let (gate, is_skip) = (skip.map(name), skip.is_some());
+                let request = DecideGate { rollout, gate, skip: is_skip, reason: "seen".to_owned() };
+                rollouts::decide(state, &caller, &request, now, wall).map(done)
             }
             Self::Drain { host, drained } => {
                 let request = DrainHost { host: host.clone(), drained: *drained, reason };
@@ -228,8 +276,26 @@ pub(super) fn policy(random: &mut Random) -> Policy {
         lost_budget: if random.chance(40) { Share::Percent(5) } else { Share::Percent(40) },
         on_failure: if random.chance(75) { OnFailure::Rollback } else { OnFailure::Halt },
         rollback_batch: *random.pick(&batches).expect("some"),
+        gates: gates(random),
         ..Policy::default()
     }
+}
+
+fn gates(random: &mut Random) -> Vec<Gate> {
+    let mut gates = Vec::new();
+    let places = Before::ALL;
+    let mut gate = |random: &mut Random, called: &str, percent, condition| {
+        if random.chance(percent) {
+            let before = *random.pick(&places).expect("some");
+            let within = random.chance(30).then(|| Duration::from_secs(random.between(60, 900)));
+            gates.push(Gate { name: name(called), before, condition, within });
+        }
+    };
+    gate(random, "approval", 15, Condition::Approval { by_another: false });
+    gate(random, "evidence", 15, Condition::Evidence { passes: 30 });
+    let window = Window { time_zone: "UTC".to_owned(), days: Days::EVERY, from: 0, until: 1440 };
+    gate(random, "window", 10, Condition::Window(window));
+    gates
 }
 
 /// What an operator does next in an environment, given its state. Mostly sensible, sometimes not.
@@ -255,6 +321,10 @@ pub(super) fn next(
         52..64 => control(RolloutAction::Resume),
         64..67 => control(RolloutAction::Abort),
         67..73 => control(RolloutAction::Rollback),
+        73..75 if is_active => {
+            let skip = *random.pick(&[None, None, Some("approval"), Some("evidence")]).expect("some");
+            Order::Decide { environment, skip }
+        }
         73..78 => {
             let mode = *random.pick(&[None, Some("fine"), Some("bad")]).expect("some");
             Order::Apply { environment, policy: Box::new(policy.clone()), mode }

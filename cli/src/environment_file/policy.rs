@@ -10,6 +10,7 @@ use houston_common::policy::{
     Bakes, GROWTH_PERCENT_MAX, Growth, OnFailure, Pacing, Policy, Share, ZONES_AT_ONCE_MAX,
 };
 
+use super::gate::gates;
 use super::{KEYS, profile};
 use crate::toml_file::{Section, Value};
 
@@ -70,6 +71,10 @@ pub(super) fn read_over(section: Section<'_>, base: Policy) -> Result<Policy, Re
             None => base.on_failure,
         },
         rollback_batch: count("rollback_batch")?.unwrap_or(base.rollback_batch),
+        gates: match section.get("gate") {
+            Some(value) => gates(value)?,
+            None => base.gates,
+        },
     };
     refuse_contradictions(section, &policy)?;
     Ok(policy)
@@ -147,7 +152,7 @@ fn share(value: Value<'_>, least: u32) -> Result<Share, Refusal> {
     Ok(share)
 }
 
-fn duration(value: Value<'_>, least_ms: u128) -> Result<Duration, Refusal> {
+pub(super) fn duration(value: Value<'_>, least_ms: u128) -> Result<Duration, Refusal> {
     let text = value.text_or_number()?;
     let duration = parse_duration(text).map_err(|error| {
         value.refuse(Code::Duration, format!("{}: {error}", value.name), "write 5s, 5m or 5h")
@@ -158,7 +163,7 @@ fn duration(value: Value<'_>, least_ms: u128) -> Result<Duration, Refusal> {
     Ok(duration)
 }
 
-fn word<T: Copy>(value: Value<'_>, words: &[(&str, T)]) -> Result<T, Refusal> {
+pub(super) fn word<T: Copy>(value: Value<'_>, words: &[(&str, T)]) -> Result<T, Refusal> {
     let text = value.text()?;
     words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning).ok_or_else(|| {
         let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();

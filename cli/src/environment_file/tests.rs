@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use houston_common::clock::WallTime;
+use houston_common::policy::gate::{Before, Comparison, Condition, Days, Gate, Metric, Window};
 use houston_common::policy::{Bakes, Growth, OnFailure, Pacing, Share};
 
 use super::*;
@@ -30,7 +32,108 @@ rollback_batch = "50%"
 one_box = "5m"
 first_zone = "0s"
 later_zones = "1d"
+[[policy.gate]]
+name = "seen"
+before = "first_wave"
+approval = { by_another = true }
+within = "2d"
+[[policy.gate]]
+name = "office"
+before = "each_wave"
+window = { time_zone = "Europe/Berlin", days = ["mon", "fri"], from = "09:00", until = "16:30" }
+[[policy.gate]]
+name = "holidays"
+before = "one_box"
+freeze = { from = "2026-12-20T18:00[Europe/Berlin]", until = "2027-01-03T00:00:00Z" }
+[[policy.gate]]
+name = "errors"
+before = "end"
+metric = { query = "sum(errors)", at_most = 0.5, fresh = "30s" }
+[[policy.gate]]
+name = "schema"
+before = "first_wave"
+every_host = { package = "schema", at_least = "2.1" }
+[[policy.gate]]
+name = "proof"
+before = "each_wave"
+evidence = { passes = 100 }
 "#;
+
+fn gates() -> Vec<Gate> {
+    let gate = |called: &str, before, condition| Gate {
+        name: called.parse().expect("a name"),
+        before,
+        condition,
+        within: None,
+    };
+    let office = Window {
+        time_zone: "Europe/Berlin".to_owned(),
+        days: Days::from_bits(0b001_0001).expect("days"),
+        from: 540,
+        until: 990,
+    };
+    let errors = Metric {
+        query: "sum(errors)".to_owned(),
+        is: Comparison::AtMost,
+        value: "0.5".parse().expect("a number"),
+        fresh: Duration::from_secs(30),
+    };
+    // 17:00 and midnight in UTC.
+    let (from, until) = (WallTime(1_797_786_000_000), WallTime(1_798_934_400_000));
+    let (package, at_least) = ("schema".parse().expect("a name"), "2.1".parse().expect("a version"));
+    vec![
+        Gate {
+            within: Some(Duration::from_secs(2 * 86_400)),
+            ..gate("seen", Before::FirstWave, Condition::Approval { by_another: true })
+        },
+        gate("office", Before::EachWave, Condition::Window(office)),
+        gate("holidays", Before::OneBox, Condition::Freeze { from, until }),
+        gate("errors", Before::End, Condition::Metric(errors)),
+        gate("schema", Before::FirstWave, Condition::EveryHost { package, at_least }),
+        gate("proof", Before::EachWave, Condition::Evidence { passes: 100 }),
+    ]
+}
+
+#[test]
+fn gates_are_refused_by_their_place() {
+    let refused = |gate: &str| refused(&format!("[[policy.gate]]\n{gate}\n")).to_string();
+    for (gate, says) in [
+        ("name = \"a\"\nbefore = \"end\"", "a gate has 0 conditions"),
+        (
+            "name = \"a\"\nbefore = \"end\"\napproval = {}\nevidence = { passes = 1 }",
+            "a gate has 2 conditions",
+        ),
+        ("name = \"a\"\nbefore = \"lunch\"\napproval = {}", "before is \"lunch\""),
+        ("name = \"bake\"\nbefore = \"end\"\napproval = {}", "cannot be called \"bake\""),
+        ("name = \"a\"\nbefore = \"end\"\nevidence = { passes = 0 }", "1 to 1000000000 are allowed"),
+        ("name = \"a\"\nbefore = \"end\"\nmetric = { query = \"up\" }", "a metric has 0 limits"),
+        ("name = \"a\"\nbefore = \"end\"\nmetric = { query = \"\", above = 1 }", "the query has 0 bytes"),
+        ("name = \"a\"\nbefore = \"end\"\nmetric = { query = \"up\", above = \"NaN\" }", "write a number"),
+        (
+            "name = \"a\"\nbefore = \"end\"\nwindow = { time_zone = \"Europe/Berlyn\", from = \"09:00\", until = \"10:00\" }",
+            "no time zone",
+        ),
+        (
+            "name = \"a\"\nbefore = \"end\"\nwindow = { time_zone = \"UTC\", from = \"9\", until = \"10:00\" }",
+            "hours and minutes",
+        ),
+        (
+            "name = \"a\"\nbefore = \"end\"\nwindow = { time_zone = \"UTC\", days = [], from = \"09:00\", until = \"10:00\" }",
+            "names no day",
+        ),
+        (
+            "name = \"a\"\nbefore = \"end\"\nfreeze = { from = \"2027-01-01T00:00:00Z\", until = \"2026-01-01T00:00:00Z\" }",
+            "ends before it begins",
+        ),
+        (
+            "name = \"a\"\nbefore = \"end\"\nfreeze = { from = \"tomorrow\", until = \"2026-01-01T00:00:00Z\" }",
+            "from is \"tomorrow\"",
+        ),
+    ] {
+        let message = refused(gate);
+        assert!(message.contains(says), "{gate}: {message}");
+    }
+}
 
 #[test]
 fn a_file_says_all_of_an_environment() {
@@ -59,6 +162,7 @@ fn a_file_says_all_of_an_environment() {
         lost_budget: Share::Hosts(3),
         on_failure: OnFailure::Halt,
         rollback_batch: Share::Percent(50),
+        gates: gates(),
     };
     assert_eq!(file.policy, expected);
 }

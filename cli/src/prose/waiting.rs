@@ -5,7 +5,7 @@ use std::time::Duration;
 use houston_common::clock::Rough;
 use houston_common::error::Code;
 use houston_common::id::{EnvironmentName, HostId};
-use houston_common::rollout::{Away, Quiet, WaitingOn};
+use houston_common::rollout::{Away, Closed, Quiet, WaitingOn};
 
 use super::{capital, counted, of_wave};
 
@@ -19,6 +19,7 @@ pub fn waiting_on(waiting: &WaitingOn, environment: &EnvironmentName) -> String 
         | WaitingOn::Batch { .. }
         | WaitingOn::Floor { .. }
         | WaitingOn::Bake { .. }
+        | WaitingOn::Gate { .. }
         | WaitingOn::Health { .. }
         | WaitingOn::OtherEnvironment { .. }
         | WaitingOn::Paused { .. }
@@ -66,6 +67,9 @@ fn of_rollout(waiting: &WaitingOn, environment: &EnvironmentName) -> String {
             capital(&of_wave(wave)),
             Rough(*remaining)
         ),
+        WaitingOn::Gate { gate, before, closed, halts_in } => {
+            super::gate::gate(gate, before.as_ref(), closed, *halts_in, environment)
+        }
         WaitingOn::Health { hosts: unwell, more } => format!(
             "{} {} been updated and not been seen healthy since. It goes on when the checks there pass, \
              or `houston rollout rollback {environment}` takes the change back.",
@@ -227,6 +231,12 @@ pub fn aged(waiting: &WaitingOn, age: Duration) -> WaitingOn {
         | WaitingOn::Bake { remaining: left, .. }
         | WaitingOn::Granted { deadline_in: left, .. } => *left = left.saturating_sub(age),
         WaitingOn::Silent { for_about, .. } => *for_about += age,
+        WaitingOn::Gate { closed, halts_in, .. } => {
+            if let Closed::Window { opens_in: left } | Closed::Frozen { ends_in: left } = closed {
+                *left = left.saturating_sub(age);
+            }
+            *halts_in = halts_in.map(|left| left.saturating_sub(age));
+        }
         _ => {}
     }
     let quiet = match &mut aged {
@@ -276,7 +286,7 @@ fn in_brackets(code: Option<Code>) -> String {
 }
 
 /// Names the first few and counts the others.
-fn hosts(named: &[HostId], more: u32) -> String {
+pub(super) fn hosts(named: &[HostId], more: u32) -> String {
     let shown: Vec<_> = named.iter().take(NAMED_MAX).map(HostId::as_str).collect();
     match (named.len() - shown.len()) as u32 + more {
         0 if shown.is_empty() => "No host".to_owned(),

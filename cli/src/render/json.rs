@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
+use super::release::profile_keys;
+use houston_common::clock::Exact;
 use houston_common::clock::{WallTime, millis};
 use houston_common::command::{AppliedEnvironment, WhoAmI};
 use houston_common::id::{LabelKey, LabelValue};
+use houston_common::policy::Policy;
+use houston_common::policy::gate::{Condition, Days, Gate, time_of_day};
 use houston_common::release::PackageVersion;
 use houston_common::report::{Failure, HealthReport};
 use houston_common::view::{
@@ -112,8 +116,8 @@ pub fn release(release: &ReleaseView) -> Value {
 fn health(health: &HealthReport) -> Value {
     match health {
         HealthReport::Unknown => json!({ "state": "unknown" }),
-        HealthReport::Healthy { for_at_least } => {
-            json!({ "state": "healthy", "for_at_least_ms": duration(*for_at_least) })
+        HealthReport::Healthy { for_at_least, passes } => {
+            json!({ "state": "healthy", "for_at_least_ms": duration(*for_at_least), "passes": passes })
         }
         HealthReport::Unhealthy { reason } => json!({ "state": "unhealthy", "reason": reason }),
     }
@@ -242,11 +246,12 @@ pub fn environment(view: &EnvironmentView) -> Value {
 /// With the values that the environment file has, so that they can be put into one; null where one is not set.
 fn environment_policy(view: &EnvironmentView) -> Value {
     let mut keys = Map::new();
-    for (key, value) in view.policy.fields() {
+    let fields = view.policy.fields().into_iter().filter(|(key, _)| !key.starts_with("gate."));
+    for (key, value) in fields {
         match key.split_once('.') {
-            None => keys.insert(key.to_owned(), value.into()),
+            None => keys.insert(key, value.into()),
             Some((table, key)) => {
-                keys.entry(table).or_insert_with(|| json!({}))[key] = value.into();
+                keys.entry(table.to_owned()).or_insert_with(|| json!({}))[key] = value.into();
                 None
             }
         };
@@ -263,7 +268,43 @@ fn environment_policy(view: &EnvironmentView) -> Value {
             })
         }),
     );
+    keys.insert("gate".into(), view.policy.gates.iter().map(gate).collect::<Vec<_>>().into());
     keys.into()
+}
+
+pub fn profile(name: &str, about: &str, policy: &Policy) -> Value {
+    let changes: Map<String, Value> =
+        profile_keys(policy).into_iter().map(|(key, value)| (key, value.into())).collect();
+    json!({ "name": name, "about": about, "changes": changes })
+}
+
+fn gate(gate: &Gate) -> Value {
+    let condition = match &gate.condition {
+        Condition::Approval { by_another } => json!({ "by_another": by_another }),
+        Condition::Window(window) => json!({
+            "time_zone": window.time_zone,
+            "days": (0..7).filter(|day| window.days.contains(*day)).map(|day| Days::NAMES[usize::from(day)]).collect::<Vec<_>>(),
+            "from": time_of_day(window.from),
+            "until": time_of_day(window.until),
+        }),
+        Condition::Freeze { from, until } => json!({ "from_at_ms": from.0, "until_at_ms": until.0 }),
+        Condition::Metric(metric) => {
+            let mut object = json!({ "query": metric.query, "fresh": Exact(metric.fresh).to_string() });
+            object[metric.is.as_str()] = metric.value.get().into();
+            object
+        }
+        Condition::EveryHost { package, at_least } => {
+            json!({ "package": text(package), "at_least": text(at_least) })
+        }
+        Condition::Evidence { passes } => json!({ "passes": passes }),
+    };
+    let mut object = json!({
+        "name": text(&gate.name),
+        "before": gate.before.as_str(),
+        "within": gate.within.map(|within| Exact(within).to_string()),
+    });
+    object[gate.condition.kind()] = condition;
+    object
 }
 
 pub fn applied(name: &str, applied: &AppliedEnvironment, dry_run: bool) -> Value {

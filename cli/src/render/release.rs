@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use houston_common::clock::Rough;
 use houston_common::command::AppliedEnvironment;
+use houston_common::policy::Policy;
 use houston_common::release::PackageVersion;
 use houston_common::view::{EnvironmentView, PackageView, VersionSetView, ZoneView};
 
@@ -156,6 +157,22 @@ pub fn zones(zones: &[ZoneView], paint: Paint) -> String {
         ]);
     }
     table.to_text("no hosts", paint)
+}
+
+/// A profile, with what of the default policy it changes.
+pub fn profile(name: &str, about: &str, policy: &Policy, paint: Paint) -> String {
+    let mut text = format!("{}  {about}\n", paint.bold(name));
+    for (key, value) in profile_keys(policy) {
+        let _ = writeln!(text, "  {key:<19} {value}");
+    }
+    text
+}
+
+/// What a policy has that the default one has not.
+pub fn profile_keys(policy: &Policy) -> Vec<(String, String)> {
+    let default = Policy::default().fields();
+    let changed = policy.fields().into_iter().filter(|field| !default.contains(field));
+    changed.map(|(key, value)| (key, value.unwrap_or_else(|| "-".into()))).collect()
 }
 
 /// What `environment apply` changed, or would change.

@@ -78,6 +78,7 @@ pub fn rolling() -> RolloutView {
         available: 5,
         notable: vec![host("web-2-aaaaa", "a", HostState::Activating(Phase::Starting))],
         exceptions: Vec::new(),
+        decisions: Vec::new(),
     }
 }
 
@@ -148,7 +149,7 @@ pub fn host_view() -> HostView {
             environment: "prod".parse().expect("name"),
             phase: Phase::Settled,
             running: Some(release("web-41")),
-            health: HealthReport::Healthy { for_at_least: HOUR },
+            health: HealthReport::Healthy { for_at_least: HOUR, passes: 1200 },
             in_service: true,
             detached: false,
             failure: None,

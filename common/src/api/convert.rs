@@ -17,6 +17,7 @@ use crate::id::{RolloutId, is_plain, quoted};
 mod assignment;
 mod enrollment;
 mod fleet_command;
+mod gate;
 mod package;
 mod policy;
 mod release;

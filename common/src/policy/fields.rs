@@ -1,8 +1,12 @@
 //! A policy as the environment file writes it.
 
+use std::fmt;
+
+use super::gate::{Condition, Gate, time_of_day};
 use super::{Growth, OnFailure, Pacing, Policy};
 use crate::clock::Exact;
-use crate::id::Zone;
+use crate::id::{Zone, quoted};
+use crate::identity::Utc;
 
 impl Pacing {
     pub const fn as_str(self) -> &'static str {
@@ -23,10 +27,10 @@ impl OnFailure {
 }
 
 /// A key of `[policy]`, as in `bake.one_box`, and its value; absent if it is not set.
-pub type Field = (&'static str, Option<String>);
+pub type Field = (String, Option<String>);
 
 impl Policy {
-    /// Every key, in the file's order.
+    /// Every key, in the file's order; each gate as `gate.NAME` with a sentence.
     pub fn fields(&self) -> Vec<Field> {
         let Self {
             pacing,
@@ -45,6 +49,7 @@ impl Policy {
             lost_budget,
             on_failure,
             rollback_batch,
+            gates,
         } = self;
         let order: Vec<&str> = zone_order.iter().map(Zone::as_str).collect();
         let growth = |of: fn(&Growth) -> String| growth.as_ref().map(of);
@@ -75,6 +80,41 @@ impl Policy {
             ("on_failure", Some(on_failure.as_str().to_owned())),
             ("rollback_batch", Some(rollback_batch.to_string())),
         ]);
-        fields
+        let gates = gates.iter().map(|gate| (format!("gate.{}", gate.name), Some(gate.to_string())));
+        fields.into_iter().map(|(key, value)| (key.to_owned(), value)).chain(gates).collect()
+    }
+}
+
+impl fmt::Display for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name: _, before, condition, within } = self;
+        write!(f, "before {}: {condition}", before.as_str())?;
+        within.map_or(Ok(()), |within| write!(f, ", within {}", Exact(within)))
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Approval { by_another: false } => f.write_str("approval"),
+            Self::Approval { by_another: true } => f.write_str("approval by another than who started"),
+            Self::Window(window) => write!(
+                f,
+                "{} {}-{} {}",
+                window.days,
+                time_of_day(window.from),
+                time_of_day(window.until),
+                window.time_zone
+            ),
+            Self::Freeze { from, until } => write!(f, "not from {} until {}", Utc(*from), Utc(*until)),
+            Self::Metric(metric) => {
+                let (is, fresh) = (metric.is.as_str().replace('_', " "), Exact(metric.fresh));
+                write!(f, "{} is {is} {}, no older than {fresh}", quoted(&metric.query), metric.value)
+            }
+            Self::EveryHost { package, at_least } => {
+                write!(f, "every host has {package} at least at {at_least}")
+            }
+            Self::Evidence { passes } => write!(f, "{passes} passed health checks of updated hosts"),
+        }
     }
 }

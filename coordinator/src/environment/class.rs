@@ -5,6 +5,7 @@
 use houston_common::clock::FleetTime;
 use houston_common::digest::Digest;
 use houston_common::id::{HostId, RolloutId};
+use houston_common::release::Release;
 use houston_common::report::HealthReport;
 use houston_common::rollout::Away;
 
@@ -86,6 +87,10 @@ pub struct Counted {
     pub deadline: Option<FleetTime>,
     /// Until it should have prepared, or should know whether it is well.
     pub answer_by: Option<FleetTime>,
+    /// What it has settled on.
+    pub settled: Option<Release>,
+    /// Health checks that have passed on it, if it has been updated by the active rollout.
+    pub passes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +115,8 @@ pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, ent
         may_serve,
         deadline: member.grant.map(|grant| grant.deadline),
         answer_by: None,
+        settled: member.settled,
+        passes: 0,
     };
     let reach = reach(definition, entry, may_serve);
     let class = match rollout {
@@ -125,7 +132,11 @@ pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, ent
     let turn = rollout.map_or(RolloutId(0), |rollout| rollout.id);
     let prepares = member.step == Step::Preparing && member.grant.is_none();
     let is_asked = prepares || class == Class::Updated(Wellness::Unknown);
-    let counted = Counted { answer_by: member.answer_by.filter(|_| is_asked), ..counted };
+    let passes = match live.report.as_ref().map(|report| &report.health) {
+        Some(HealthReport::Healthy { passes, .. }) if matches!(class, Class::Updated(_)) => *passes,
+        _ => 0,
+    };
+    let counted = Counted { answer_by: member.answer_by.filter(|_| is_asked), passes, ..counted };
     Sorted { class, order: order(turn, &member.host), counted }
 }
 

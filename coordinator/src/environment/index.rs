@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use houston_common::clock::FleetTime;
 use houston_common::id::{HostId, Zone};
+use houston_common::release::Release;
 
 pub use super::class::{Class, Counted, Reach, Wellness};
 use super::member::Member;
@@ -17,6 +18,8 @@ pub struct Counts {
     pub available: u32,
     pub moving: u32,
     pub off_baked: u32,
+    /// Health checks that have passed on hosts that the active rollout has updated.
+    pub passes: u64,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub struct Index {
     deadlines: BTreeSet<(FleetTime, HostId)>,
     /// Of all hosts that prepare, or do not know whether they are well.
     answers: BTreeSet<(FleetTime, HostId)>,
+    /// Members by what they have settled on.
+    settled: BTreeMap<Option<Release>, BTreeSet<HostId>>,
 }
 type Place = (Zone, Class, u64);
 
@@ -39,6 +44,9 @@ impl Index {
             let counts = self.zones.entry(zone.clone()).or_default();
             counts.add(counted);
             self.total.add(counted);
+        }
+        if counted.member {
+            self.settled.entry(counted.settled).or_default().insert(member.host.clone());
         }
         if let Some(deadline) = counted.deadline {
             self.deadlines.insert((deadline, member.host.clone()));
@@ -58,6 +66,14 @@ impl Index {
             counts.subtract(counted);
         }
         self.total.subtract(counted);
+        if let Some(hosts) = self.settled.get_mut(&counted.settled)
+            && counted.member
+        {
+            hosts.remove(&member.host);
+            if hosts.is_empty() {
+                self.settled.remove(&counted.settled);
+            }
+        }
         if let Some(deadline) = counted.deadline {
             self.deadlines.remove(&(deadline, member.host.clone()));
         }
@@ -77,6 +93,11 @@ impl Index {
     /// Zones with members, by name.
     pub fn zones(&self) -> impl Iterator<Item = (&Zone, Counts)> {
         self.zones.iter().filter(|(_, counts)| counts.hosts > 0).map(|(zone, counts)| (zone, *counts))
+    }
+
+    /// Members by what they have settled on, those on nothing too.
+    pub fn settled(&self) -> impl Iterator<Item = (Option<Release>, &BTreeSet<HostId>)> {
+        self.settled.iter().map(|(release, hosts)| (*release, hosts))
     }
 
     /// Hosts of a class in a zone, in their order.
@@ -133,6 +154,7 @@ impl Counts {
         self.available += u32::from(counted.available);
         self.moving += u32::from(counted.deadline.is_some());
         self.off_baked += u32::from(counted.off_baked);
+        self.passes = self.passes.wrapping_add(counted.passes);
     }
 
     fn subtract(&mut self, counted: Counted) {
@@ -141,5 +163,6 @@ impl Counts {
         self.available -= u32::from(counted.available);
         self.moving -= u32::from(counted.deadline.is_some());
         self.off_baked -= u32::from(counted.off_baked);
+        self.passes = self.passes.wrapping_sub(counted.passes);
     }
 }

@@ -68,7 +68,7 @@ const fn operator(method: &'static str, role: Role, scope: Scope) -> Row {
     row(method, Who::Operator(role, scope), Pace::Quick)
 }
 
-use Role::{Admin, Deployer, Viewer};
+use Role::{Admin, Approver, Deployer, Viewer};
 use Scope::{Environment, Everywhere, Somewhere};
 
 /// Packages and version sets belong to no environment: nothing runs them before a rollout, which needs
@@ -111,6 +111,7 @@ pub const TABLE: &[Row] = &[
     row("/houston.v1.Operator/GetRollout", Who::Operator(Viewer, Environment), Pace::Held),
     operator("/houston.v1.Operator/ListRollouts", Viewer, Somewhere),
     operator("/houston.v1.Operator/ControlRollout", Deployer, Environment),
+    operator("/houston.v1.Operator/DecideGate", Approver, Environment),
     operator("/houston.v1.Operator/Explain", Viewer, Environment),
 ];
 

@@ -9,7 +9,7 @@ use houston_common::api::wire;
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::command::{
     AddOperator, AppliedEnvironment, ApplyEnvironment, ControlRollout, CreateToken, CreateVersionSet,
-    CreatedToken, DrainHost, EditHost, Explain, GetRollout, HostChange, ListHosts, ListRollouts,
+    CreatedToken, DecideGate, DrainHost, EditHost, Explain, GetRollout, HostChange, ListHosts, ListRollouts,
     PackageFinish, Page, RemovePackage, RevokeOperator, RevokeToken, RolloutRef, StartRollout, WhoAmI,
 };
 use houston_common::error::Refusal;
@@ -352,9 +352,9 @@ impl wire::operator_server::Operator for OperatorService {
     async fn start_rollout(&self, request: Request<wire::StartRolloutRequest>) -> Answer<wire::RolloutView> {
         let (who, request) = ask::<StartRollout>(request)?;
         let wall = now();
-        let start = move |state: &State, _| {
+        let start = move |state: &State, now| {
             let caller = who.within(&request.environment)?;
-            rollouts::start(state, &caller, &request, wall)
+            rollouts::start(state, &caller, &request, now, wall)
         };
         let id: RolloutId = self.change(start).await?;
         tell(&self.rollout(RolloutRef::Id(id)).await?)
@@ -388,6 +388,17 @@ impl wire::operator_server::Operator for OperatorService {
             rollouts::control(state, &caller, &request, now, wall)
         };
         let id: RolloutId = self.change(control).await?;
+        tell(&self.rollout(RolloutRef::Id(id)).await?)
+    }
+
+    async fn decide_gate(&self, request: Request<wire::DecideGateRequest>) -> Answer<wire::RolloutView> {
+        let (who, request) = ask::<DecideGate>(request)?;
+        let wall = now();
+        let decide = move |state: &State, now| {
+            let caller = who.within(&rollouts::environment_of(state, &request.rollout)?)?;
+            rollouts::decide(state, &caller, &request, now, wall)
+        };
+        let id: RolloutId = self.change(decide).await?;
         tell(&self.rollout(RolloutRef::Id(id)).await?)
     }
 

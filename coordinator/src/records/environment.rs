@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use houston_common::assignment::Terms;
-use houston_common::clock::FleetTime;
+use houston_common::clock::{FleetTime, WallTime};
 use houston_common::digest::{SettingsDigest, VersionSetDigest};
 use houston_common::error::Code;
 use houston_common::id::{
-    EnvironmentName, Generation, HostId, LabelKey, LabelValue, PackageName, RolloutId, Zone,
+    EnvironmentName, GateName, Generation, HostId, LabelKey, LabelValue, PackageName, RolloutId, Version,
+    Zone,
 };
+use houston_common::policy::gate::{Before, Comparison, Condition, Days, Gate, Metric, Number, Window};
 use houston_common::policy::{Bakes, Growth, OnFailure, Pacing, Policy, Share};
 use houston_common::release::Release;
 use houston_common::report::{Failure, Phase};
@@ -26,6 +28,12 @@ kept!(
     Bakes as BakesRecord,
     Pacing as PacingRecord,
     Growth as GrowthRecord,
+    Gate as GateRecord,
+    Before as BeforeRecord,
+    Condition as ConditionRecord,
+    Window as WindowRecord,
+    Metric as MetricRecord,
+    Comparison as ComparisonRecord,
     OnFailure as OnFailureRecord,
     Release as ReleaseRecord,
     Member as MemberRecord,
@@ -87,6 +95,71 @@ struct PolicyRecord {
     on_failure: OnFailure,
     #[serde(with = "kept")]
     rollback_batch: Share,
+    #[serde(with = "kept")]
+    gates: Vec<Gate>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Gate", deny_unknown_fields)]
+struct GateRecord {
+    name: GateName,
+    #[serde(with = "kept")]
+    before: Before,
+    #[serde(with = "kept")]
+    condition: Condition,
+    #[serde(with = "kept", rename = "within_ms")]
+    within: Option<Duration>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Before", rename_all = "snake_case")]
+enum BeforeRecord {
+    OneBox,
+    FirstWave,
+    EachWave,
+    End,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Condition", rename_all = "snake_case", deny_unknown_fields)]
+enum ConditionRecord {
+    Approval { by_another: bool },
+    Window(#[serde(with = "kept")] Window),
+    Freeze { from: WallTime, until: WallTime },
+    Metric(#[serde(with = "kept")] Metric),
+    EveryHost { package: PackageName, at_least: Version },
+    Evidence { passes: u64 },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Window", deny_unknown_fields)]
+struct WindowRecord {
+    time_zone: String,
+    #[serde(with = "kept")]
+    days: Days,
+    from: u16,
+    until: u16,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Metric", deny_unknown_fields)]
+struct MetricRecord {
+    query: String,
+    #[serde(with = "kept")]
+    is: Comparison,
+    #[serde(with = "kept")]
+    value: Number,
+    #[serde(with = "kept", rename = "fresh_ms")]
+    fresh: Duration,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Comparison", rename_all = "snake_case")]
+enum ComparisonRecord {
+    AtLeast,
+    AtMost,
+    Above,
+    Below,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use houston_common::clock::{FleetTime, WallTime};
-use houston_common::id::{EnvironmentName, HostId, OperatorName, RolloutId, Zone};
+use houston_common::id::{EnvironmentName, GateName, HostId, OperatorName, RolloutId, Zone};
 use houston_common::policy::Policy;
 use houston_common::release::Release;
 use houston_common::report::Failure;
@@ -14,12 +14,13 @@ use serde::{Deserialize, Serialize};
 use super::kept::{self, kept};
 use crate::environment::member::Step;
 use crate::rollout::ending::{Ending, Named, Reached};
-use crate::rollout::{Direction, Pause, Rolling, Rollout, Stage};
+use crate::rollout::{Decision, Direction, Pause, Rolling, Rollout, Stage};
 
 kept!(
     Rollout as RolloutRecord,
     Direction as DirectionRecord,
     Pause as PauseRecord,
+    Decision as DecisionRecord,
     Stage as StageRecord,
     Rolling as RollingRecord,
     Cause as CauseRecord,
@@ -69,6 +70,19 @@ struct RolloutRecord {
     exceptions: u32,
     inherits: Vec<RolloutId>,
     request: String,
+    #[serde(with = "kept")]
+    decisions: Vec<Decision>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Decision", deny_unknown_fields)]
+struct DecisionRecord {
+    gate: GateName,
+    before: u32,
+    by: OperatorName,
+    at: WallTime,
+    remark: String,
+    skipped: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,6 +107,12 @@ enum StageRecord {
         wave: u32,
         #[serde(with = "kept", rename = "left_ms")]
         left: Duration,
+        since: FleetTime,
+    },
+    Gated {
+        before: u32,
+        #[serde(with = "kept", rename = "waited_ms")]
+        waited: Duration,
         since: FleetTime,
     },
     RollingBack,
@@ -150,4 +170,5 @@ enum CauseRecord {
     Operator { name: String, reason: String },
     RollbackFailed { host: HostId },
     Law { law: String },
+    GateClosed { gate: GateName },
 }

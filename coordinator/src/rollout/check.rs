@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use houston_common::clock::FleetTime;
 use houston_common::id::{HostId, Zone};
+use houston_common::policy::gate::Gate;
 use houston_common::policy::{Pacing, Policy};
 use houston_common::report::{HealthReport, Phase};
 use houston_common::view::Presence;
 
+use super::gates::Value;
 use super::planner::{Change, GateValues, Grant, Plan, Turn};
 use super::{Direction, Rolling, Rollout, Stage};
 use crate::environment::index::{Class, Reach, Wellness};
@@ -51,7 +53,7 @@ pub fn check(
     floors_hold(environment, fleet, plan)?;
     if let Some(rollout) = &environment.rollout {
         rollout_grants(environment, rollout, plan)?;
-        turns(environment, rollout, plan, now)?;
+        turns(environment, rollout, gates, plan, now)?;
     } else if plan.grants.iter().any(|grant| grant.lane != Lane::Standing) {
         return broken("active", "a grant of a rollout that is not active");
     }
@@ -190,6 +192,7 @@ fn rollout_grants(environment: &Environment, rollout: &Rollout, plan: &Plan) -> 
             Ok(())
         }
         Stage::Baking { .. } => broken("bake", "a grant in the middle of a bake"),
+        Stage::Gated { .. } => broken("gate", "a grant while gates are waited at"),
         Stage::Halted => broken("halt", "a grant after the halt"),
         Stage::Succeeded | Stage::RolledBack | Stage::Superseded { .. } | Stage::Aborted => {
             broken("active", "a grant after the end")
@@ -285,7 +288,13 @@ fn has_started(rollout: &Rollout, live: &Live) -> bool {
     }
 }
 
-fn turns(environment: &Environment, rollout: &Rollout, plan: &Plan, now: FleetTime) -> Result<(), Violation> {
+fn turns(
+    environment: &Environment,
+    rollout: &Rollout,
+    gates: &GateValues,
+    plan: &Plan,
+    now: FleetTime,
+) -> Result<(), Violation> {
     for change in &plan.changes {
         let Change::Turn(turn) = change else { continue };
         if !plan.grants.is_empty() && !matches!(turn, Turn::NextBatch | Turn::OneBox(_)) {
@@ -298,11 +307,20 @@ fn turns(environment: &Environment, rollout: &Rollout, plan: &Plan, now: FleetTi
                 }
             }
             Turn::NextWave | Turn::Succeed => {
-                let Stage::Baking { left, since, .. } = rollout.stage else {
-                    return broken("bake", "a wave or an end without a bake");
-                };
-                if now.since(since) < left {
-                    return broken("bake", "the bake was cut short");
+                let is_open = |gate: &Gate| gates.gates.get(&gate.name) == Some(&Value::Open);
+                match rollout.stage {
+                    Stage::Baking { left, since, .. } if now.since(since) < left => {
+                        return broken("bake", "the bake was cut short");
+                    }
+                    Stage::Baking { wave, .. } if rollout.gates_before(wave + 1).next().is_some() => {
+                        return broken("gate", "gates were passed by");
+                    }
+                    Stage::Baking { .. } => {}
+                    Stage::Gated { before, .. } if !rollout.undecided(before).all(is_open) => {
+                        return broken("gate", "a closed gate was passed");
+                    }
+                    Stage::Gated { .. } => {}
+                    _ => return broken("bake", "a wave or an end without a bake"),
                 }
                 if environment.index().count_all(Class::Updated(Wellness::Unknown)) > 0 {
                     return broken("health", "a bake's end while an updated host is not known to be well");
@@ -317,7 +335,7 @@ fn turns(environment: &Environment, rollout: &Rollout, plan: &Plan, now: FleetTi
                     return broken("complete", "the end of a rollback with hosts still to take back");
                 }
             }
-            Turn::Halt(_) | Turn::RollBack(_) | Turn::OneBox(_) | Turn::Bake => {}
+            Turn::Halt(_) | Turn::RollBack(_) | Turn::OneBox(_) | Turn::Bake | Turn::Gate(_) => {}
         }
     }
     Ok(())

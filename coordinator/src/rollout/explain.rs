@@ -224,6 +224,7 @@ fn queue(environment: &Environment, rollout: &Rollout, live: &Live) -> WaitingOn
     let batch = match &rollout.stage {
         Stage::Rolling(rolling) => rolling.batch,
         Stage::Baking { .. }
+        | Stage::Gated { .. }
         | Stage::RollingBack
         | Stage::Halted
         | Stage::Succeeded

@@ -146,6 +146,7 @@ impl Rollout {
                 rolling.wave == 0 || (opens_zones && rolling.batch == 1) || !self.proven.contains(zone)
             }
             Stage::Baking { wave, .. } => *wave == 0,
+            Stage::Gated { before, .. } => *before <= 1,
             Stage::RollingBack
             | Stage::Halted
             | Stage::Succeeded

@@ -216,8 +216,14 @@ impl Work<'_> {
                 }
                 rollout.stage = Stage::Baking { wave, left: rollout.bake_of(wave), since: now };
             }
+            Turn::Gate(before) => {
+                rollout.stage = Stage::Gated { before: *before, waited: Duration::ZERO, since: now };
+            }
             Turn::NextWave => {
-                rollout.reached = rollout.current_wave() + 1;
+                rollout.reached = match rollout.stage {
+                    Stage::Gated { before, .. } => before,
+                    _ => rollout.current_wave() + 1,
+                };
                 rollout.stage = Stage::Rolling(Rolling::begin(rollout.reached));
             }
             Turn::Halt(cause) => {

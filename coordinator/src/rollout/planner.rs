@@ -21,8 +21,10 @@ use houston_common::clock::FleetTime;
 use houston_common::id::{HostId, Zone};
 use houston_common::policy::OnFailure;
 use houston_common::release::Release;
-use houston_common::rollout::{Cause, Exception, WaitingOn};
+use houston_common::rollout::{Cause, Closed, Exception, WaitingOn};
 
+pub use super::gates::GateValues;
+use super::gates::Value;
 use super::{Rollout, Stage};
 use crate::environment::Environment;
 use crate::environment::index::{Class, Wellness};
@@ -77,6 +79,8 @@ pub enum Turn {
     OneBox(HostId),
     NextBatch,
     Bake,
+    /// The gates before this wave are waited at.
+    Gate(u32),
     NextWave,
     Halt(Cause),
     RollBack(Cause),
@@ -93,14 +97,6 @@ pub struct Grant {
     pub way_back: Release,
     pub was_down: bool,
     pub taking_back: bool,
-}
-
-/// What the shell has found out for the planner: the values of gates. Gates other than bakes take
-/// their place here.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct GateValues {
-    /// The store has gone back in time: nothing is granted until it is adopted.
-    pub regressed: bool,
 }
 
 /// Assignments that one plan changes. With the rollout's own record and the audit entry they stay
@@ -127,7 +123,7 @@ pub fn plan(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: F
         return plan;
     }
     if let Some(rollout) = &environment.rollout {
-        go_on(environment, rollout, fleet, now, &mut plan);
+        go_on(environment, rollout, fleet, gates, now, &mut plan);
     }
     if plan.does_nothing() {
         lane::standing(environment, &mut plan);
@@ -138,7 +134,14 @@ pub fn plan(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: F
     plan
 }
 
-fn go_on(environment: &Environment, rollout: &Rollout, fleet: &Fleet, now: FleetTime, plan: &mut Plan) {
+fn go_on(
+    environment: &Environment,
+    rollout: &Rollout,
+    fleet: &Fleet,
+    gates: &GateValues,
+    now: FleetTime,
+    plan: &mut Plan,
+) {
     if let Some(turn) = judge(environment, rollout) {
         plan.changes.push(Change::Turn(turn));
         return;
@@ -166,6 +169,10 @@ fn go_on(environment: &Environment, rollout: &Rollout, fleet: &Fleet, now: Fleet
             forward::prepare_ahead(environment, rollout, *wave, plan);
             bake(environment, rollout, *wave, *left, *since, now, plan);
         }
+        Stage::Gated { before, waited, since } => {
+            forward::prepare_ahead(environment, rollout, before.saturating_sub(1), plan);
+            gated(environment, rollout, *before, *waited + now.since(*since), gates, now, plan);
+        }
         Stage::RollingBack => back::take_back(environment, rollout, fleet, now, plan),
         Stage::Halted | Stage::Succeeded | Stage::RolledBack | Stage::Superseded { .. } | Stage::Aborted => {}
     }
@@ -178,7 +185,7 @@ fn judge(environment: &Environment, rollout: &Rollout) -> Option<Turn> {
             let host = rollout.first_failure.clone()?;
             return Some(Turn::Halt(Cause::RollbackFailed { host }));
         }
-        Stage::Rolling(_) | Stage::Baking { .. } => {}
+        Stage::Rolling(_) | Stage::Baking { .. } | Stage::Gated { .. } => {}
         Stage::Halted | Stage::Succeeded | Stage::RolledBack | Stage::Superseded { .. } | Stage::Aborted => {
             return None;
         }
@@ -244,7 +251,50 @@ fn bake(
     if !plan.waiting.is_empty() {
         return;
     }
-    if wave + 1 < rollout.waves() {
+    if rollout.gates_before(wave + 1).next().is_some() {
+        plan.changes.push(Change::Turn(Turn::Gate(wave + 1)));
+    } else {
+        enter(environment, rollout, wave + 1, plan);
+    }
+}
+
+/// Gates before a wave, of which each must be open at the same time. `stood`: how long they were waited at.
+fn gated(
+    environment: &Environment,
+    rollout: &Rollout,
+    before: u32,
+    stood: Duration,
+    gates: &GateValues,
+    now: FleetTime,
+    plan: &mut Plan,
+) {
+    for gate in rollout.undecided(before) {
+        let closed = match gates.gates.get(&gate.name) {
+            Some(Value::Open) => continue,
+            Some(Value::Closed(closed)) => closed.clone(),
+            None => Closed::NotKnown,
+        };
+        let halts_in = gate.within.map(|within| within.saturating_sub(stood));
+        if halts_in.is_some_and(|left| left.is_zero()) {
+            let cause = Cause::GateClosed { gate: gate.name.clone() };
+            plan.changes = vec![Change::Turn(Turn::Halt(cause))];
+            plan.waiting.clear();
+            return;
+        }
+        let wake_at = halts_in.map(|left| now.plus(left));
+        plan.wake_at = [plan.wake_at, gates.recheck_at, wake_at].into_iter().flatten().min();
+        let wave = (before < rollout.waves()).then(|| rollout.wave(before));
+        plan.waiting.push(WaitingOn::Gate { gate: gate.name.clone(), before: wave, closed, halts_in });
+    }
+    plan.waiting.extend(unknown_health(environment));
+    if plan.waiting.is_empty() {
+        enter(environment, rollout, before, plan);
+    }
+}
+
+/// What was before it is baked, and its gates are open: the wave begins, or the rollout has succeeded.
+fn enter(environment: &Environment, rollout: &Rollout, wave: u32, plan: &mut Plan) {
+    if wave < rollout.waves() {
         plan.changes.push(Change::Turn(Turn::NextWave));
         return;
     }

@@ -14,12 +14,14 @@ use houston_common::error::{Code, Refusal};
 use houston_common::exchange::HOST_ENVIRONMENTS_MAX;
 use houston_common::id::{EnvironmentName, LabelKey, LabelValue, Zone, quoted};
 use houston_common::policy::Policy;
+use houston_common::policy::gate::Condition;
 use houston_common::release::{Release, Settings};
 use houston_common::view::EnvironmentView;
 
 use super::{Caller, Change, conflict, environment, page, views};
 use crate::engine::core::Decided;
 use crate::environment::Definition;
+use crate::rollout::gates::is_time_zone;
 use crate::state::{Edit, State};
 
 /// Makes the environment what the request says; a dry run only answers what that would change.
@@ -31,8 +33,7 @@ pub fn apply(
     caller: &Caller,
     request: &ApplyEnvironment,
 ) -> Result<Decided<AppliedEnvironment>, Refusal> {
-    zone_order(state, &request.policy)?;
-    waits(&request.policy)?;
+    acceptable(state, &request.policy)?;
     let before = state.environments.get(&request.name).map(|environment| &environment.definition);
     if let Some(environment) = state.environments.get(&request.name)
         && environment.definition.selector != request.selector
@@ -92,6 +93,27 @@ fn definition(before: Option<&Definition>, request: &ApplyEnvironment) -> Defini
         bad: before.map(|before| before.bad.clone()).unwrap_or_default(),
         unresolved: before.map(|before| before.unresolved.clone()).unwrap_or_default(),
     }
+}
+
+/// E-ZONE-TWICE, E-ZONE-UNKNOWN, E-CFG-VALUE, E-CFG-CONFLICT.
+pub(super) fn acceptable(state: &State, policy: &Policy) -> Result<(), Refusal> {
+    zone_order(state, policy)?;
+    waits(policy)?;
+    let windows = policy.gates.iter().filter_map(|gate| match &gate.condition {
+        Condition::Window(window) => Some((&gate.name, &window.time_zone)),
+        Condition::Approval { .. }
+        | Condition::Freeze { .. }
+        | Condition::Metric(_)
+        | Condition::EveryHost { .. }
+        | Condition::Evidence { .. } => None,
+    });
+    for (gate, zone) in windows {
+        if !is_time_zone(zone) {
+            let what = format!("policy.gate.{gate}: no time zone \"{}\"", quoted(zone));
+            return Err(Refusal::new(Code::ConfigValue, what, "write one as in Europe/Berlin, or UTC"));
+        }
+    }
+    Ok(())
 }
 
 /// A zone may be named before its hosts join, by the token that will let them in. In a fleet without

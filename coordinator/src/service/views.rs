@@ -22,13 +22,13 @@ use houston_common::view::{
     VersionSetView, ZoneView,
 };
 
-use super::rollouts::gates;
 use crate::access::{Operator, Token};
 use crate::catalog::{NamedSet, Package};
 use crate::environment::{Environment, Live};
 use crate::fleet::Entry;
 use crate::rollout::ending::updated_in;
 use crate::rollout::explain::explain;
+use crate::rollout::gates::GateValues;
 use crate::rollout::planner::floors::floor;
 use crate::state::State;
 
@@ -98,10 +98,10 @@ fn zone_view(environment: &Environment, zone: &Zone, policy: &Policy, updated: u
 
 /// With the log tails of what failed.
 pub fn host(state: &State, entry: &Entry, now: FleetTime) -> HostView {
-    let gates = gates(state);
     let environments = entry.environments.iter().filter_map(|name| {
         let environment = state.environments.get(name)?;
         let live = environment.member(&entry.host.id)?;
+        let gates = GateValues::of(state, environment, now);
         let waiting = explain(environment, &state.fleet, &gates, &entry.host.id, now)?;
         Some(host_environment(state, environment, live, waiting))
     });

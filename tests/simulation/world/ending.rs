@@ -2,7 +2,7 @@
 
 use houston_common::id::{EnvironmentName, HostId};
 use houston_common::policy::Policy;
-use houston_common::rollout::WaitingOn;
+use houston_common::rollout::{Closed, WaitingOn};
 use houston_coordinator::rollout::planner::GateValues;
 
 use super::{Event, FLOOR_PATIENCE_MS, GONE_PERCENT, Last, World, ZONES};
@@ -82,6 +82,7 @@ impl World {
         }
         let (deadline, was_at_rest) = (last.deadline, last.at_rest);
         self.allow_outages();
+        self.approve();
         let unrest = self.unrest();
         match (unrest, was_at_rest) {
             (None, None) => {
@@ -103,8 +104,9 @@ impl World {
         let Some(coordinator) = &self.coordinator else { return Vec::new() };
         let state = coordinator.core.state();
         let Some(environment) = state.environments.get(environment) else { return Vec::new() };
-        let gates = GateValues { regressed: state.meta.regressed };
-        (self.minds.plan)(environment, &state.fleet, &gates, coordinator.fleet_time(self.now)).waiting
+        let now = coordinator.fleet_time(self.now);
+        let gates = GateValues::of(state, environment, now);
+        (self.minds.plan)(environment, &state.fleet, &gates, now).waiting
     }
 
     /// Sick hosts of zones to come can use up a floor. The wait has a name, and an operator a way out.
@@ -127,6 +129,19 @@ impl World {
                     force: true,
                     allow_outage: true,
                 });
+            }
+        }
+    }
+
+    /// In the end somebody says yes to whatever waits for that.
+    fn approve(&mut self) {
+        for environment in self.policies.keys().cloned().collect::<Vec<_>>() {
+            let asks = |waiting: &WaitingOn| {
+                matches!(waiting, WaitingOn::Gate { closed: Closed::Approval { .. }, .. })
+            };
+            let is_asked = self.waiting(&environment).iter().any(asks);
+            if let Some(last) = self.last.as_mut().filter(|last| is_asked && last.orders.is_empty()) {
+                last.orders.push(Order::Decide { environment, skip: None });
             }
         }
     }

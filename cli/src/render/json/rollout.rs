@@ -3,8 +3,8 @@
 use houston_common::command::{PlannedWave, RolloutPlan, RolloutSummary};
 use houston_common::id::HostId;
 use houston_common::report::Phase;
-use houston_common::rollout::{Cause, HostState, Quiet, WaitingOn, Wave};
-use houston_common::view::{HostInRollout, RolloutView, WaveStatus, WaveView};
+use houston_common::rollout::{Cause, Closed, HostState, Quiet, WaitingOn, Wave};
+use houston_common::view::{GateDecision, HostInRollout, RolloutView, WaveStatus, WaveView};
 use serde_json::{Value, json};
 
 use super::{duration, failure, release, text, texts, time, zone};
@@ -38,6 +38,7 @@ pub fn rollout(view: &RolloutView) -> Value {
         "available": view.available,
         "notable": view.notable.iter().map(host_in_rollout).collect::<Vec<_>>(),
         "exceptions": exceptions,
+        "decisions": view.decisions.iter().map(decision).collect::<Vec<_>>(),
     })
 }
 
@@ -147,6 +148,7 @@ fn cause(cause: &Cause) -> Value {
         Cause::NobodyUpdated { exceptions } => json!({ "kind": "nobody_updated", "exceptions": exceptions }),
         Cause::Operator { name, reason } => json!({ "kind": "operator", "name": name, "reason": reason }),
         Cause::RollbackFailed { host } => json!({ "kind": "rollback_failed", "host": text(host) }),
+        Cause::GateClosed { gate } => json!({ "kind": "gate_closed", "gate": text(gate) }),
         Cause::Law { law } => json!({ "kind": "law", "law": law }),
     }
 }
@@ -156,6 +158,40 @@ fn quiet(quiet: &Quiet) -> Value {
         "host": text(&quiet.host),
         "last_heard_ms": quiet.last_heard.map(duration),
         "phase": quiet.phase.map(Phase::as_str),
+    })
+}
+
+/// Why a gate is closed: `why`, and its parameters beside it.
+fn closed(closed: &Closed) -> Value {
+    let mut object = match closed {
+        Closed::Approval { not_by } => json!({ "not_by": not_by.as_ref().map(text) }),
+        Closed::Window { opens_in } => json!({ "opens_in_ms": duration(*opens_in) }),
+        Closed::Frozen { ends_in } => json!({ "ends_in_ms": duration(*ends_in) }),
+        Closed::Metric { value, is, wanted } => {
+            json!({ "value": value.get(), "is": is.as_str(), "wanted": wanted.get() })
+        }
+        Closed::MetricUnknown { problem } => json!({ "problem": problem }),
+        Closed::Hosts { package, at_least, hosts, more } => json!({
+            "package": text(package),
+            "at_least": text(at_least),
+            "hosts": texts(hosts),
+            "more": more,
+        }),
+        Closed::Evidence { passes, of } => json!({ "passes": passes, "of": of }),
+        Closed::NotKnown => json!({}),
+    };
+    object["why"] = closed.as_str().into();
+    object
+}
+
+fn decision(decision: &GateDecision) -> Value {
+    json!({
+        "gate": text(&decision.gate),
+        "before": decision.before.as_ref().map(wave),
+        "by": text(&decision.by),
+        "at_ms": decision.at.0,
+        "remark": decision.remark,
+        "skipped": decision.skipped,
     })
 }
 
@@ -188,6 +224,12 @@ fn parameters(waiting: &WaitingOn) -> Value {
         WaitingOn::Bake { wave: on, remaining } => {
             json!({ "wave": wave(on), "remaining_ms": duration(*remaining) })
         }
+        WaitingOn::Gate { gate, before, closed: why, halts_in } => json!({
+            "gate": text(gate),
+            "before": before.as_ref().map(wave),
+            "closed": closed(why),
+            "halts_in_ms": halts_in.map(duration),
+        }),
         WaitingOn::Health { hosts: unwell, more } => json!({ "hosts": hosts(unwell), "more": more }),
         WaitingOn::OtherEnvironment { host, environment } => {
             json!({ "host": text(host), "environment": text(environment) })

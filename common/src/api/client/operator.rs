@@ -15,9 +15,9 @@ use crate::api::status::CallError;
 use crate::api::{MESSAGE_BYTES_MAX, wire};
 use crate::command::{
     AddOperator, AppliedEnvironment, ApplyEnvironment, ControlRollout, CreateToken, CreateVersionSet,
-    CreatedToken, DrainHost, EditHost, Explain, FileUpload, FileWanted, GetRollout, HostChange, ListHosts,
-    ListRollouts, PackageFinish, PackageStart, Page, Paged, RemovePackage, RevokeOperator, RevokeToken,
-    RolloutPlan, RolloutSummary, StartRollout, Uploaded, WhoAmI,
+    CreatedToken, DecideGate, DrainHost, EditHost, Explain, FileUpload, FileWanted, GetRollout, HostChange,
+    ListHosts, ListRollouts, PackageFinish, PackageStart, Page, Paged, RemovePackage, RevokeOperator,
+    RevokeToken, RolloutPlan, RolloutSummary, StartRollout, Uploaded, WhoAmI,
 };
 use crate::digest::TreeDigest;
 use crate::error::Refusal;
@@ -78,6 +78,7 @@ calls! {
     list_rollouts(ListRollouts) -> Vec<RolloutSummary>;
     /// The rollout that results: taking back one that had succeeded starts a new one.
     control_rollout(ControlRollout) -> RolloutView;
+    decide_gate(DecideGate) -> RolloutView;
     explain(Explain) -> Vec<WaitingOn>;
 }
 

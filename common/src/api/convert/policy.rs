@@ -1,12 +1,13 @@
 //! How an environment is changed.
 
 use super::{
-    InvalidField, LABELS_MAX, Wire, between, distinct, duration, names, nested, optional, required,
-    required_duration, to_names, value, wire_enum,
+    InvalidField, LABELS_MAX, Wire, between, distinct, duration, list, names, nested, optional, required,
+    required_duration, to_list, to_names, value, wire_enum,
 };
 use crate::api::wire;
 use crate::clock::{DURATION_MAX, millis};
 use crate::id::Zone;
+use crate::policy::gate::{GATES_MAX, Gate};
 use crate::policy::{Bakes, GROWTH_PERCENT_MAX, Growth, OnFailure, Pacing, Policy, Share, ZONES_AT_ONCE_MAX};
 
 wire_enum!(Pacing { Zonal, Striped });
@@ -75,6 +76,7 @@ impl Wire for Policy {
             lost_budget,
             on_failure,
             rollback_batch,
+            gates,
         } = self;
         wire::Policy {
             pacing: pacing.to_wire(),
@@ -95,6 +97,7 @@ impl Wire for Policy {
             lost_budget: Some(lost_budget.to_wire()),
             on_failure: on_failure.to_wire(),
             rollback_batch: Some(rollback_batch.to_wire()),
+            gates: to_list(gates),
         }
     }
 
@@ -118,7 +121,13 @@ impl Wire for Policy {
             lost_budget,
             on_failure,
             rollback_batch,
+            gates,
         } = message;
+        let gates: Vec<Gate> = list("gates", gates, GATES_MAX)?;
+        distinct("gates", &gates.iter().map(|gate| &gate.name).collect::<Vec<_>>())?;
+        if gates.iter().any(|gate| gate.name.as_str() == "bake") {
+            return Err(InvalidField::new("gates", "a gate is called bake, which another wait is"));
+        }
         let zone_order: Vec<Zone> = names("zone_order", &zone_order, LABELS_MAX)?;
         distinct("zone_order", &zone_order)?;
         Ok(Self {
@@ -142,6 +151,7 @@ impl Wire for Policy {
             lost_budget: nested("lost_budget", lost_budget)?,
             on_failure: value("on_failure", on_failure)?,
             rollback_batch: nested("rollback_batch", rollback_batch)?,
+            gates,
         })
     }
 }

@@ -186,6 +186,9 @@ impl Wire for (HostId, Exception) {
     }
 }
 
+/// Most decisions that a rollout shows.
+const DECISIONS_MAX: usize = 32;
+
 impl Wire for RolloutView {
     type Message = wire::RolloutView;
 
@@ -213,6 +216,7 @@ impl Wire for RolloutView {
             available,
             notable,
             exceptions,
+            decisions,
         } = self;
         wire::RolloutView {
             id: id.0,
@@ -237,6 +241,7 @@ impl Wire for RolloutView {
             available: *available,
             notable: to_list(notable),
             exceptions: to_list(exceptions),
+            decisions: to_list(decisions),
         }
     }
 
@@ -264,6 +269,7 @@ impl Wire for RolloutView {
             notable,
             exceptions,
             first_cause,
+            decisions,
         } = message;
         Ok(Self {
             id: rollout_id("id", id)?,
@@ -288,6 +294,7 @@ impl Wire for RolloutView {
             available,
             notable: list("notable", notable, NAMED_HOSTS_MAX)?,
             exceptions: list("exceptions", exceptions, EXCEPTIONS_MAX)?,
+            decisions: list("decisions", decisions, DECISIONS_MAX)?,
         })
     }
 }

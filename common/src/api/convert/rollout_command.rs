@@ -11,9 +11,9 @@ use super::{
 use crate::api::wire;
 use crate::clock::{DURATION_MAX, millis};
 use crate::command::{
-    AppliedEnvironment, ApplyEnvironment, ControlRollout, Difference, Explain, GetRollout, ListRollouts,
-    PAGE_MAX, PlannedWave, ROLLOUT_WAIT_MAX, RolloutAction, RolloutPlan, RolloutRef, RolloutSummary,
-    StartRollout,
+    AppliedEnvironment, ApplyEnvironment, ControlRollout, DecideGate, Difference, Explain, GetRollout,
+    ListRollouts, PAGE_MAX, PlannedWave, ROLLOUT_WAIT_MAX, RolloutAction, RolloutPlan, RolloutRef,
+    RolloutSummary, StartRollout,
 };
 use crate::release::SETTING_BYTES_MAX;
 use crate::rollout::WaitingOn;
@@ -111,6 +111,7 @@ impl Wire for StartRollout {
             allow_outage,
             idempotency_key,
             plan_hash,
+            policy,
         } = self;
         wire::StartRolloutRequest {
             environment: environment.to_string(),
@@ -121,6 +122,7 @@ impl Wire for StartRollout {
             allow_outage: *allow_outage,
             idempotency_key: idempotency_key.clone(),
             plan_hash: plan_hash.map(|hash| to_bytes(hash.as_bytes())),
+            policy: policy.as_ref().map(Wire::to_wire),
         }
     }
 
@@ -134,6 +136,7 @@ impl Wire for StartRollout {
             allow_outage,
             idempotency_key,
             plan_hash,
+            policy,
         } = message;
         Ok(Self {
             environment: name("environment", &environment)?,
@@ -146,6 +149,7 @@ impl Wire for StartRollout {
                 .map(|key| word("idempotency_key", key, WORD_BYTES_MAX))
                 .transpose()?,
             plan_hash: plan_hash.map(|hash| digest("plan_hash", &hash)).transpose()?,
+            policy: optional("policy", policy)?,
         })
     }
 }
@@ -375,6 +379,30 @@ impl Wire for ControlRollout {
         Ok(Self {
             rollout: nested("rollout", rollout)?,
             action: value("action", action)?,
+            reason: line("reason", reason, LINE_CHARS_MAX)?,
+        })
+    }
+}
+
+impl Wire for DecideGate {
+    type Message = wire::DecideGateRequest;
+
+    fn to_wire(&self) -> wire::DecideGateRequest {
+        let Self { rollout, gate, skip, reason } = self;
+        wire::DecideGateRequest {
+            rollout: Some(rollout.to_wire()),
+            gate: gate.as_ref().map(ToString::to_string),
+            skip: *skip,
+            reason: reason.clone(),
+        }
+    }
+
+    fn from_wire(message: wire::DecideGateRequest) -> Result<Self, InvalidField> {
+        let wire::DecideGateRequest { rollout, gate, skip, reason } = message;
+        Ok(Self {
+            rollout: nested("rollout", rollout)?,
+            gate: optional_name("gate", gate)?,
+            skip,
             reason: line("reason", reason, LINE_CHARS_MAX)?,
         })
     }

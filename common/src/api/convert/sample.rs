@@ -13,10 +13,11 @@ use crate::digest::{Digest, FileDigest, ReleaseDigest, SettingsDigest, TreeDiges
 use crate::error::Code;
 use crate::exchange::*;
 use crate::id::*;
+use crate::policy::gate::{Before, Comparison, Condition, Days, Gate, Metric, Number, PASSES_MAX, Window};
 use crate::policy::{Bakes, Growth, OnFailure, Pacing, Policy, Share};
 use crate::release::{PackageVersion, ReleaseContent, Settings, VersionSet};
 use crate::report::{EnvironmentReport, Facts, Failure, HealthReport, Phase, Position, Report};
-use crate::rollout::{Away, Cause, Exception, HostState, Quiet, RolloutState, WaitingOn, Wave};
+use crate::rollout::{Away, Cause, Closed, Exception, HostState, Quiet, RolloutState, WaitingOn, Wave};
 use crate::view::*;
 
 /// A generator of its own, so that a failing seed means the same for ever (xorshift64*).
@@ -238,6 +239,14 @@ samples! {
         created_by: Seed::name, created_at: Seed::wall, baked_in: |s| s.some(3, Seed::name),
     }
     Bakes { one_box: Seed::year, first_zone: Seed::year, later_zones: Seed::year }
+    Gate {
+        name: Seed::name, before: |s| s.pick(&Before::ALL), condition: sample, within: |s| s.maybe(Seed::some_year),
+    }
+    GateDecision {
+        gate: Seed::name, before: |s| s.maybe(sample), by: Seed::name, at: Seed::wall, remark: Seed::line,
+        skipped: Seed::flag,
+    }
+    DecideGate { rollout: sample, gate: |s| s.maybe(Seed::name), skip: Seed::flag, reason: Seed::line }
     Growth { percent: |s| s.up_to(899) as u16 + 101, most: sample, carries: Seed::flag }
     Policy {
         pacing: |s| s.pick(&[Pacing::Zonal, Pacing::Striped]),
@@ -247,6 +256,10 @@ samples! {
         health_window: Seed::year, apply_deadline: Seed::some_year, start_within: Seed::some_year,
         failure_budget: sample, zone_failure_budget: |s| s.maybe(sample), lost_budget: sample,
         on_failure: |s| s.pick(&[OnFailure::Rollback, OnFailure::Halt]), rollback_batch: sample,
+        gates: |s| {
+            let names = s.map(3, Seed::name, |_| ()).into_keys();
+            names.map(|name| Gate { name, ..sample(s) }).collect()
+        },
     }
     ZoneView {
         zone: Seed::name, hosts: Seed::number, in_service: Seed::number, available: Seed::number,
@@ -268,7 +281,7 @@ samples! {
         first_cause: |s| s.maybe(sample), ended_at: |s| s.maybe(Seed::wall), revision: Seed::next, waves: |s| s.some(3, sample),
         zones: |s| s.some(3, sample), waiting: |s| s.some(3, sample), hosts: Seed::number, updated: Seed::number,
         failures: Seed::number, floor: Seed::number, available: Seed::number, notable: |s| s.some(3, sample),
-        exceptions: |s| s.some(3, |s| (s.name(), s.pick(&Exception::ALL))),
+        exceptions: |s| s.some(3, |s| (s.name(), s.pick(&Exception::ALL))), decisions: |s| s.some(3, sample),
     }
     RolloutSummary {
         id: Seed::id, environment: Seed::name, state: |s| s.pick(&RolloutState::ALL), cause: |s| s.maybe(sample),
@@ -336,6 +349,7 @@ samples! {
         environment: Seed::name, version_set: Seed::name, reason: Seed::line, supersede: Seed::flag,
         force: Seed::flag, allow_outage: Seed::flag,
         idempotency_key: |s| s.maybe(Seed::name::<Zone>.then_text()), plan_hash: |s| s.maybe(Seed::digest),
+        policy: |s| s.maybe(sample),
     }
     PlannedWave {
         wave: sample, hosts: Seed::number, batch: Seed::number, bake: Seed::year, first: |s| s.some(3, Seed::name),
@@ -398,7 +412,7 @@ impl Sample for HealthReport {
         one_of!(
             s,
             Self::Unknown,
-            Self::Healthy { for_at_least: s.year() },
+            Self::Healthy { for_at_least: s.year(), passes: s.next() },
             Self::Unhealthy { reason: s.words() },
         )
     }
@@ -488,6 +502,57 @@ impl Sample for Cause {
             Self::Operator { name: s.words(), reason: s.line() },
             Self::RollbackFailed { host: s.name() },
             Self::Law { law: s.words() },
+            Self::GateClosed { gate: s.name() },
+        )
+    }
+}
+
+fn limit(s: &mut Seed) -> Number {
+    Number::new(f64::from(s.number()) / 16.0).expect("finite")
+}
+
+impl Sample for Condition {
+    fn sample(s: &mut Seed) -> Self {
+        let from = s.wall();
+        one_of!(
+            s,
+            Self::Approval { by_another: s.flag() },
+            Self::Window(Window {
+                time_zone: "Europe/Berlin".to_owned(),
+                days: Days::from_bits(s.up_to(126) as u8 + 1).expect("days"),
+                from: s.up_to(1439) as u16,
+                until: s.up_to(1439) as u16 + 1,
+            }),
+            Self::Freeze { from, until: from.plus(s.some_year()) },
+            Self::Metric(Metric {
+                query: s.words(),
+                is: s.pick(&Comparison::ALL),
+                value: limit(s),
+                fresh: s.some_year(),
+            }),
+            Self::EveryHost { package: s.name(), at_least: s.name() },
+            Self::Evidence { passes: s.up_to(PASSES_MAX - 1) + 1 },
+        )
+    }
+}
+
+impl Sample for Closed {
+    fn sample(s: &mut Seed) -> Self {
+        one_of!(
+            s,
+            Self::Approval { not_by: s.maybe(Seed::name) },
+            Self::Window { opens_in: s.year() },
+            Self::Frozen { ends_in: s.year() },
+            Self::Metric { value: limit(s), is: s.pick(&Comparison::ALL), wanted: limit(s) },
+            Self::MetricUnknown { problem: s.words() },
+            Self::Hosts {
+                package: s.name(),
+                at_least: s.name(),
+                hosts: s.some(3, Seed::name),
+                more: s.number()
+            },
+            Self::Evidence { passes: s.next(), of: s.next() },
+            Self::NotKnown,
         )
     }
 }
@@ -530,6 +595,12 @@ impl Sample for WaitingOn {
                 unavailable: s.some(3, |s| (s.name(), s.pick(&Away::ALL)))
             },
             Self::Bake { wave: sample(s), remaining: s.year() },
+            Self::Gate {
+                gate: s.name(),
+                before: s.maybe(sample),
+                closed: sample(s),
+                halts_in: s.maybe(Seed::year)
+            },
             Self::Health { hosts: s.some(3, Seed::name), more: s.number() },
             Self::OtherEnvironment { host: s.name(), environment: s.name() },
             Self::Paused { by: s.words() },

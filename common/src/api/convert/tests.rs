@@ -51,7 +51,7 @@ round_trip_tests! {
     hosts_round_trip: ListHosts, Paged<HostView>, EditHost, DrainHost, HostChange;
     people_round_trip: WhoAmI, CreateToken, CreatedToken, RevokeToken, Vec<TokenView>, AddOperator, RevokeOperator, Vec<OperatorView>;
     environments_round_trip: ApplyEnvironment, AppliedEnvironment, Paged<EnvironmentView>;
-    rollouts_round_trip: StartRollout, RolloutPlan, GetRollout, RolloutView, ListRollouts, Vec<RolloutSummary>, ControlRollout;
+    rollouts_round_trip: StartRollout, RolloutPlan, GetRollout, RolloutView, ListRollouts, Vec<RolloutSummary>, ControlRollout, DecideGate, DecideGate;
     explanations_round_trip: Explain, Vec<WaitingOn>;
 }
 
@@ -335,6 +335,34 @@ fn policies_are_refused_by_field() {
     refuses::<Policy>("growth.percent", |m| m.growth = growth(100, share(wire::share::Share::Hosts(2))));
     refuses::<Policy>("growth.percent", |m| m.growth = growth(1001, share(wire::share::Share::Hosts(2))));
     refuses::<Policy>("growth.most", |m| m.growth = growth(200, None));
+    let gate = |name: &str, condition| wire::Gate {
+        name: name.into(),
+        before: 1,
+        within_ms: None,
+        condition: Some(condition),
+    };
+    let passes = wire::gate::Condition::EvidencePasses;
+    refuses::<Policy>("gates", |m| m.gates = vec![gate("bake", passes(1))]);
+    refuses::<Policy>("gates", |m| m.gates = vec![gate("a", passes(1)), gate("a", passes(2))]);
+    refuses::<Policy>("gates[0].evidence_passes", |m| m.gates = vec![gate("a", passes(0))]);
+    refuses::<Policy>("gates[0].condition", |m| {
+        m.gates = vec![wire::Gate { condition: None, ..gate("a", passes(1)) }]
+    });
+    refuses::<Policy>("gates[0].before", |m| {
+        m.gates = vec![wire::Gate { before: 0, ..gate("a", passes(1)) }]
+    });
+    let metric = |value| {
+        wire::gate::Condition::Metric(wire::MetricGate { query: "up".into(), is: 1, value, fresh_ms: 1 })
+    };
+    refuses::<Policy>("gates[0].metric.value", |m| m.gates = vec![gate("a", metric(f64::NAN))]);
+    let freeze = wire::gate::Condition::Freeze(wire::FreezeGate { from_ms: 5, until_ms: 5 });
+    refuses::<Policy>("gates[0].freeze.until_ms", |m| m.gates = vec![gate("a", freeze.clone())]);
+    let window = |days, until| {
+        let time_zone = "UTC".into();
+        wire::gate::Condition::Window(wire::WindowGate { time_zone, days, from: 0, until })
+    };
+    refuses::<Policy>("gates[0].window.days", |m| m.gates = vec![gate("a", window(128, 60))]);
+    refuses::<Policy>("gates[0].window.until", |m| m.gates = vec![gate("a", window(1, 0))]);
     refuses::<Policy>("batch", |m| m.batch = None);
     refuses::<Policy>("batch.share", |m| m.batch = Some(wire::Share { share: None }));
     refuses::<Policy>("batch.percent", |m| m.batch = share(wire::share::Share::Percent(101)));

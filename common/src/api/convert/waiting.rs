@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    InvalidField, LINE_CHARS_MAX, NAMED_HOSTS_MAX, Wire, between, duration, error_code, line, list, name,
-    names, nested, optional, optional_name, required, required_line, rollout_id, to_list, to_names, value,
-    wire_enum,
+    InvalidField, LINE_CHARS_MAX, NAMED_HOSTS_MAX, Wire, between, duration, error_code, gate, line, list,
+    name, names, nested, optional, optional_name, required, required_line, rollout_id, to_list, to_names,
+    value, wire_enum,
 };
 use crate::api::wire;
 use crate::clock::{DURATION_MAX, millis};
@@ -70,6 +70,7 @@ impl Wire for Cause {
                 Message::RollbackFailed(wire::RollbackFailed { host: host.to_string() })
             }
             Self::Law { law } => Message::Law(law.clone()),
+            Self::GateClosed { gate } => Message::GateClosed(gate.to_string()),
         };
         wire::Cause { cause: Some(cause) }
     }
@@ -97,6 +98,7 @@ impl Wire for Cause {
             Message::RollbackFailed(wire::RollbackFailed { host }) => {
                 Self::RollbackFailed { host: name("rollback_failed.host", &host)? }
             }
+            Message::GateClosed(gate) => Self::GateClosed { gate: name("gate_closed", &gate)? },
             Message::Law(law) => Self::Law { law: required_line("law", law, LINE_CHARS_MAX)? },
         })
     }
@@ -167,6 +169,9 @@ impl Wire for WaitingOn {
                 wave: Some(wave.to_wire()),
                 remaining_ms: millis(*remaining),
             }),
+            Self::Gate { gate, before, closed, halts_in } => {
+                Message::Gate(gate::to_waiting(gate, before.as_ref(), closed, *halts_in))
+            }
             Self::Health { hosts, more } => {
                 Message::Health(wire::WaitingOnHealth { hosts: to_names(hosts), more: *more })
             }
@@ -238,6 +243,7 @@ impl Wire for WaitingOn {
                 wave: nested("bake.wave", wave)?,
                 remaining: duration("bake.remaining_ms", remaining_ms, DURATION_MAX)?,
             },
+            Message::Gate(gate) => gate::from_waiting(gate)?,
             Message::Health(wire::WaitingOnHealth { hosts: some, more }) => {
                 Self::Health { hosts: hosts("health.hosts", &some)?, more }
             }

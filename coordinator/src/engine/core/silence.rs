@@ -9,6 +9,7 @@ use crate::fleet::{Entry, FORGET_AFTER};
 impl Core {
     /// What time alone does: silence is noticed, forgotten hosts go, waits end.
     pub fn tick(&mut self, now: FleetTime, wall: WallTime) {
+        self.state.noted = (now, wall);
         for host in self.state.fleet.newly_lost(now) {
             self.state.recount_host(&host);
             self.touch_host(&host);

@@ -10,6 +10,7 @@ use houston_common::clock::{FleetTime, WallTime};
 use houston_common::digest::{Digest, SettingsDigest, TreeDigest, VersionSetDigest};
 use houston_common::error::Code;
 use houston_common::id::{Generation, RolloutId, StoreId};
+use houston_common::policy::gate::{Before, Condition, Gate};
 use houston_common::policy::{Bakes, Growth, OnFailure, Pacing, Policy, Share};
 use houston_common::release::{PackageVersion, Release, Settings, VersionSet};
 use houston_common::report::{Failure, Phase};
@@ -27,7 +28,7 @@ use crate::environment::Definition;
 use crate::environment::member::{Grant, Lane, Member, Step, Told};
 use crate::fleet::Host;
 use crate::rollout::ending::{Ending, Named, Reached};
-use crate::rollout::{Direction, Pause, Rolling, Rollout, Stage};
+use crate::rollout::{Decision, Direction, Pause, Rolling, Rollout, Stage};
 use crate::state::{Edit, Meta};
 
 fn parsed<T: FromStr<Err: Debug> + Debug>(pattern: &'static str) -> impl Strategy<Value = T> {
@@ -73,6 +74,17 @@ fn share() -> impl Strategy<Value = Share> {
     prop_oneof![(0..=1_000_000u32).prop_map(Share::Hosts), (0..=100u8).prop_map(Share::Percent)]
 }
 
+fn gate() -> impl Strategy<Value = Gate> {
+    let condition = prop_oneof![
+        any::<bool>().prop_map(|by_another| Condition::Approval { by_another }),
+        (wall(), wall()).prop_map(|(from, until)| Condition::Freeze { from, until }),
+        (label(), version()).prop_map(|(package, at_least)| Condition::EveryHost { package, at_least }),
+        any::<u64>().prop_map(|passes| Condition::Evidence { passes }),
+    ];
+    (label(), select(Before::ALL.to_vec()), condition, of(duration()))
+        .prop_map(|(name, before, condition, within)| Gate { name, before, condition, within })
+}
+
 fn policy() -> impl Strategy<Value = Policy> {
     let bake = (duration(), duration(), duration()).prop_map(|(one_box, first_zone, later_zones)| Bakes {
         one_box,
@@ -88,7 +100,7 @@ fn policy() -> impl Strategy<Value = Policy> {
         most,
         carries,
     });
-    let rest = (vec(label(), 0..3), words, any::<u32>(), of(growth), of(share()));
+    let rest = (vec(label(), 0..3), words, any::<u32>(), of(growth), of(share()), vec(gate(), 0..3));
     (bake, shares, times, rest).prop_map(|(bake, shares, times, rest)| Policy {
         pacing: rest.1.0,
         zone_order: rest.0,
@@ -106,6 +118,7 @@ fn policy() -> impl Strategy<Value = Policy> {
         lost_budget: shares.4,
         on_failure: rest.1.1,
         rollback_batch: shares.5,
+        gates: rest.5,
     })
 }
 
@@ -254,6 +267,12 @@ fn cause() -> impl Strategy<Value = Cause> {
     ]
 }
 
+fn decision() -> impl Strategy<Value = Decision> {
+    (label(), any::<u32>(), label(), wall(), any::<String>(), any::<bool>()).prop_map(
+        |(gate, before, by, at, remark, skipped)| Decision { gate, before, by, at, remark, skipped },
+    )
+}
+
 fn rollout() -> impl Strategy<Value = Rollout> {
     let direction = prop_oneof![Just(Direction::Forward), rollout_id().prop_map(|of| Direction::Back { of })];
     let paused = of((label(), any::<String>()).prop_map(|(by, reason)| Pause { by, reason }));
@@ -270,7 +289,7 @@ fn rollout() -> impl Strategy<Value = Rollout> {
     });
     let ending = (btree_map(label(), reached, 0..3), vec(named, 0..3))
         .prop_map(|(zones, named)| Ending { zones, named });
-    let how = (stage(), paused, of(cause()), of(cause()), any::<u32>(), of(ending));
+    let how = (stage(), paused, of(cause()), of(cause()), any::<u32>(), of(ending), vec(decision(), 0..3));
     let in_zones = btree_map(label(), any::<u32>(), 0..3);
     let counts = (any::<u32>(), of(label()), of(label()), any::<u32>(), vec(rollout_id(), 0..3), in_zones);
     let proven = proptest::collection::btree_set(label(), 0..3);
@@ -305,6 +324,7 @@ fn rollout() -> impl Strategy<Value = Rollout> {
         exceptions: counts.3,
         inherits: counts.4,
         request: who.4,
+        decisions: how.6,
     })
 }
 

@@ -8,6 +8,7 @@ use houston_common::clock::{FleetTime, WallTime};
 use houston_common::digest::{Digest, TreeDigest};
 use houston_common::error::Code;
 use houston_common::id::{Generation, Platform, RolloutId, StoreId};
+use houston_common::policy::gate::{Before, Comparison, Condition, Days, Gate, Metric, Number, Window};
 use houston_common::policy::{Growth, Policy, Share};
 use houston_common::release::{PackageVersion, Release, Settings, VersionSet};
 use houston_common::report::{Failure, Phase};
@@ -21,7 +22,7 @@ use crate::environment::Definition;
 use crate::environment::member::{Grant, Lane, Member, Step, Told};
 use crate::fleet::Host;
 use crate::rollout::ending::{Ending, Named, Reached};
-use crate::rollout::{Direction, Pause, Rolling, Rollout, Stage};
+use crate::rollout::{Decision, Direction, Pause, Rolling, Rollout, Stage};
 use crate::state::{Edit, Meta};
 
 fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
@@ -65,6 +66,7 @@ fn definition() -> Definition {
         policy: Policy {
             growth: Some(Growth { percent: 150, most: Share::Percent(33), carries: true }),
             zone_failure_budget: Some(Share::Hosts(1)),
+            gates: gates(),
             zone_order: vec![name("b")],
             zone_floor: Some(Share::Hosts(2)),
             ..Policy::default()
@@ -155,6 +157,14 @@ fn rollouts() -> Vec<Edit> {
         exceptions: 1,
         inherits: vec![RolloutId(1)],
         request: "3f2a".to_owned(),
+        decisions: vec![Decision {
+            gate: name("bake"),
+            before: 1,
+            by: name("ann@example.com"),
+            at: WallTime(1_700_000_000_500),
+            remark: "seen enough".to_owned(),
+            skipped: true,
+        }],
         ..new()
     };
     let rolling =
@@ -165,7 +175,11 @@ fn rollouts() -> Vec<Edit> {
     let operator = Cause::Operator { name: "ann".to_owned(), reason: "no".to_owned() };
     let back = Cause::RollbackFailed { host: name("host-2") };
     let law = Cause::Law { law: "fleet-floor".to_owned() };
+    let gated = Stage::Gated { before: 2, waited: Duration::from_millis(1), since: FleetTime(98) };
+    let gate = Cause::GateClosed { gate: name("approved") };
     let mut rollouts = vec![
+        rollout(gated, None),
+        rollout(Stage::Halted, Some(gate)),
         rollout(Stage::Rolling(rolling), None),
         rollout(baking, None),
         rollout(Stage::RollingBack, Some(budget)),
@@ -180,7 +194,7 @@ fn rollouts() -> Vec<Edit> {
     rollouts[1].paused = Some(Pause { by: name("ann"), reason: "lunch".to_owned() });
     rollouts[2].first_failure = Some(name("host-1"));
     rollouts[2].last_failure = Some(name("host-2"));
-    rollouts[4].first_cause =
+    rollouts[6].first_cause =
         Some(Cause::FailureBudget { host: name("host-2"), failures: 2, allowed: 1, zone: None });
     let named = |step| Named { host: name("host-2"), zone: name("b"), step, failure: None };
     rollouts[9].ending = Some(Ending {
@@ -206,6 +220,36 @@ fn token() -> Token {
         ephemeral: true,
         created_by: name("ann"),
     }
+}
+
+fn gates() -> Vec<Gate> {
+    let window = Window {
+        time_zone: "Europe/Berlin".to_owned(),
+        days: Days::from_bits(31).expect("days"),
+        from: 540,
+        until: 960,
+    };
+    let metric = Metric {
+        query: "up".to_owned(),
+        is: Comparison::AtLeast,
+        value: Number::new(0.25).expect("finite"),
+        fresh: Duration::from_secs(60),
+    };
+    let conditions = vec![
+        Condition::Approval { by_another: true },
+        Condition::Window(window),
+        Condition::Freeze { from: WallTime(1_700_000_000_000), until: WallTime(1_700_000_000_001) },
+        Condition::Metric(metric),
+        Condition::EveryHost { package: name("web"), at_least: name("2.0.0") },
+        Condition::Evidence { passes: 100 },
+    ];
+    let gate = |(condition, before): (Condition, Before)| Gate {
+        name: name(&condition.kind().replace('_', "-")),
+        before,
+        condition,
+        within: (before == Before::End).then_some(Duration::from_secs(3600)),
+    };
+    conditions.into_iter().zip(Before::ALL.into_iter().cycle()).map(gate).collect()
 }
 
 pub(super) fn all() -> Vec<Edit> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use houston_common::clock::WallTime;
+use houston_common::clock::{FleetTime, WallTime};
 use houston_common::command::{EMPTY_VERSION_SET, StartRollout};
 use houston_common::digest::VersionSetDigest;
 use houston_common::error::{Code, Refusal};
@@ -33,6 +33,7 @@ pub(super) fn draft<'a>(
     state: &'a State,
     caller: &Caller,
     request: &StartRollout,
+    now: FleetTime,
 ) -> Result<Draft<'a>, Refusal> {
     let environment = environment(state, &request.environment)?;
     let definition = &environment.definition;
@@ -60,7 +61,11 @@ pub(super) fn draft<'a>(
         let what = format!("{} was taken back in {} before", request.version_set, request.environment);
         return Err(Refusal::new(Code::BadVersion, what, "use --force to try it again"));
     }
-    let policy = pinned_policy(&definition.policy, request, &target);
+    if let Some(policy) = &request.policy {
+        super::super::environments::acceptable(state, policy)?;
+    }
+    let policy = request.policy.as_ref().unwrap_or(&definition.policy);
+    let policy = pinned_policy(policy, request, &target);
     scope.can_move(&policy)?;
     let mut inherits = definition.unresolved.clone();
     if let Some(superseded) = superseded {
@@ -70,7 +75,7 @@ pub(super) fn draft<'a>(
     let (way_back, id) = (definition.baked, next_rollout(state));
     let rollout = Rollout::new(id, definition.name.clone(), way_back, target, policy, caller.name.clone());
     let rollout = Rollout { reason: request.reason.clone(), inherits, ..rollout };
-    let rollout = rollout.over(zones, scope.planned(), scope.members());
+    let rollout = rollout.over(zones, scope.planned(), scope.members()).begun(now);
     Ok(Draft { environment, rollout, superseded })
 }
 

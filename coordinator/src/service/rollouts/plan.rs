@@ -14,11 +14,11 @@ use houston_common::rollout::Wave;
 use super::super::Caller;
 use super::super::environments::policy_fields;
 use super::draft::{Draft, draft, in_service};
-use super::gates;
 use crate::environment::Environment;
 use crate::environment::index::{Class, Reach};
 use crate::environment::member::Member;
 use crate::rollout::Rollout;
+use crate::rollout::gates::GateValues;
 use crate::rollout::pacing::Extent;
 use crate::rollout::planner::floors::floor;
 use crate::rollout::planner::{self, Change, Turn};
@@ -34,7 +34,7 @@ pub fn plan(
     request: &StartRollout,
     now: FleetTime,
 ) -> Result<RolloutPlan, Refusal> {
-    let draft = draft(state, caller, request)?;
+    let draft = draft(state, caller, request, now)?;
     let after = supposed(state, &draft);
     let rollout = &draft.rollout;
     let planned = rollout.planned.values().sum();
@@ -96,7 +96,8 @@ fn supposed(state: &State, draft: &Draft<'_>) -> Environment {
 
 /// The one box as the planner would choose it now, then each zone.
 fn waves(state: &State, after: &Environment, rollout: &Rollout, now: FleetTime) -> Vec<PlannedWave> {
-    let first = planner::plan(after, &state.fleet, &gates(state), now).changes.into_iter();
+    let first =
+        planner::plan(after, &state.fleet, &GateValues::of(state, after, now), now).changes.into_iter();
     let mut one_box = first.filter_map(|change| match change {
         Change::Turn(Turn::OneBox(host)) => Some(host),
         Change::Turn(_)

@@ -6,10 +6,11 @@ use houston_common::id::{HostId, RolloutId};
 use houston_common::policy::Share;
 use houston_common::rollout::{Cause, RolloutState, WaitingOn, Wave};
 
+use super::super::environments;
 use super::super::fixture::{WALL, World, alice, applied, name, newest, refused, to};
-use super::super::{environments, rollouts};
 use super::{environment_of, explain, find, list, plan};
 use crate::environment::member::{Lane, Step};
+use crate::rollout::gates::GateValues;
 use crate::rollout::{Direction, Rolling, Stage};
 use crate::state::Edit;
 
@@ -177,7 +178,7 @@ fn a_plan_is_kept_to_or_refused() {
     world.start(&promised).expect("as planned");
     // The planner begins with the host that the plan named.
     let first = planned.waves[0].first[0].clone();
-    let gates = rollouts::gates(&world.state);
+    let gates = GateValues::of(&world.state, world.prod_environment(), world.now);
     let now = crate::rollout::planner::plan(world.prod_environment(), &world.state.fleet, &gates, world.now);
     let one_box = crate::rollout::planner::Turn::OneBox(first);
     assert!(now.changes.contains(&crate::rollout::planner::Change::Turn(one_box)), "{now:?}");
@@ -277,7 +278,7 @@ fn a_success_is_taken_back_by_a_new_rollout() {
     let told = refused(world.control(newest(), RolloutAction::Rollback), Code::RolloutState);
     assert!(told.contains("takes back an earlier one"), "{told}");
     // The planner finds hosts to take back at once.
-    let gates = rollouts::gates(&world.state);
+    let gates = GateValues::of(&world.state, world.prod_environment(), world.now);
     let now = crate::rollout::planner::plan(world.prod_environment(), &world.state.fleet, &gates, world.now);
     assert!(!now.grants.is_empty(), "{now:?}");
     assert!(now.grants.iter().all(|grant| grant.release == v1 && grant.taking_back));
@@ -351,7 +352,7 @@ fn a_rollback_of_hosts_left_by_an_aborted_one_reaches_them() {
     world.version_set("v3");
     world.start(&to("v3")).expect("started");
     world.control(newest(), RolloutAction::Rollback).expect("taken back");
-    let gates = rollouts::gates(&world.state);
+    let gates = GateValues::of(&world.state, world.prod_environment(), world.now);
     let now = crate::rollout::planner::plan(world.prod_environment(), &world.state.fleet, &gates, world.now);
     assert_eq!(now.grants.iter().map(|grant| grant.host.as_str()).collect::<Vec<_>>(), ["a1"], "{now:?}");
 }

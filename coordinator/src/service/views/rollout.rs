@@ -9,9 +9,10 @@ use houston_common::command::RolloutSummary;
 use houston_common::id::{HostId, Zone};
 use houston_common::report::{Failure, Phase};
 use houston_common::rollout::{Cause, Exception, HostState, WaitingOn, Wave};
-use houston_common::view::{HostInRollout, Presence, RolloutView, WaveStatus, WaveView, ZoneView};
+use houston_common::view::{
+    GateDecision, HostInRollout, Presence, RolloutView, WaveStatus, WaveView, ZoneView,
+};
 
-use super::super::rollouts::gates;
 use super::zone_view;
 use crate::environment::index::{Class, Counts, Reach, Wellness};
 use crate::environment::member::{Lane, Step};
@@ -19,9 +20,10 @@ use crate::environment::{Environment, Live};
 use crate::fleet::Entry;
 use crate::rollout::ending::{Ending, Named, Reached, is_notable, updated_in};
 use crate::rollout::explain::waiting;
+use crate::rollout::gates::GateValues;
 use crate::rollout::pacing::Extent;
 use crate::rollout::planner::floors::floor;
-use crate::rollout::{Rollout, Stage};
+use crate::rollout::{Decision, Rollout, Stage};
 use crate::state::State;
 
 /// Hosts that a view names because they are not simply waiting or well.
@@ -61,7 +63,14 @@ pub fn rollout(state: &State, rollout: &Rollout, revision: u64, now: FleetTime) 
         notable,
         exceptions,
         zones,
+        decisions: rollout.decisions.iter().map(|decision| view_of(rollout, decision)).collect(),
     }
+}
+
+fn view_of(rollout: &Rollout, decision: &Decision) -> GateDecision {
+    let Decision { gate, before, by, at, remark, skipped } = decision.clone();
+    let before = (before < rollout.waves()).then(|| rollout.wave(before));
+    GateDecision { gate, before, by, at, remark, skipped }
 }
 
 /// What is read from the index of a rollout under way, and from its record of one that is over.
@@ -86,7 +95,7 @@ fn under_way(state: &State, environment: &Environment, rollout: &Rollout, now: F
     let view = |zone| zone_view(environment, zone, &rollout.policy, updated_in(environment, rollout, zone));
     Parts {
         zones: rollout.zones.iter().chain(later).map(view).collect(),
-        waiting: waiting(environment, &state.fleet, &gates(state), now),
+        waiting: waiting(environment, &state.fleet, &GateValues::of(state, environment, now), now),
         notable: notable.collect(),
         exceptions: exceptions.take(EXCEPTIONS_SHOWN).collect(),
     }
@@ -203,7 +212,9 @@ fn in_stripe(rollout: &Rollout, wave: u32, zones: &[ZoneView]) -> (u32, u32) {
 /// The wave that is on, or was the last one begun; beyond the last once it has succeeded.
 fn reached(rollout: &Rollout) -> u32 {
     match &rollout.stage {
-        Stage::Rolling(_) | Stage::Baking { .. } | Stage::Succeeded => rollout.current_wave(),
+        Stage::Rolling(_) | Stage::Baking { .. } | Stage::Gated { .. } | Stage::Succeeded => {
+            rollout.current_wave()
+        }
         Stage::RollingBack
         | Stage::Halted
         | Stage::RolledBack
@@ -220,10 +231,12 @@ fn status_of_reached(rollout: &Rollout) -> WaveStatus {
             | Cause::NobodyUpdated { .. }
             | Cause::RollbackFailed { .. },
         ) => true,
-        Some(Cause::Operator { .. } | Cause::Law { .. }) | None => false,
+        Some(Cause::Operator { .. } | Cause::Law { .. } | Cause::GateClosed { .. }) | None => false,
     };
     match &rollout.stage {
-        Stage::Rolling(_) | Stage::Baking { .. } | Stage::Succeeded => WaveStatus::Current,
+        Stage::Rolling(_) | Stage::Baking { .. } | Stage::Gated { .. } | Stage::Succeeded => {
+            WaveStatus::Current
+        }
         _ if went_wrong => WaveStatus::Failed,
         Stage::RollingBack
         | Stage::Halted
@@ -240,7 +253,7 @@ fn one_box_settled(environment: Option<&Environment>, rollout: &Rollout) -> bool
             .as_ref()
             .and_then(|host| environment?.member(host)?.class())
             .is_some_and(|class| matches!(class, Class::Updated(_))),
-        Stage::Rolling(_) | Stage::Baking { .. } | Stage::Succeeded => true,
+        Stage::Rolling(_) | Stage::Baking { .. } | Stage::Gated { .. } | Stage::Succeeded => true,
         Stage::RollingBack
         | Stage::Halted
         | Stage::RolledBack

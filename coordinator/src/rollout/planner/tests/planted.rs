@@ -159,7 +159,7 @@ impl Planted {
 }
 
 fn healthy() -> HealthReport {
-    HealthReport::Healthy { for_at_least: Duration::from_secs(30) }
+    HealthReport::Healthy { for_at_least: Duration::from_secs(30), passes: 10 }
 }
 
 /// The environment as a buggy planner sees it.
