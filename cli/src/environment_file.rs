@@ -7,7 +7,7 @@ use std::time::Duration;
 use houston_common::clock::{Exact, parse_duration};
 use houston_common::error::{Code, Refusal};
 use houston_common::id::{EnvironmentName, LabelKey, LabelValue, SettingKey, Zone};
-use houston_common::policy::{Bakes, OnFailure, Pacing, Policy, Share};
+use houston_common::policy::{Bakes, OnFailure, Pacing, Policy, RETRIES_MAX, Share};
 use houston_common::release::{SETTING_BYTES_MAX, SETTINGS_BYTES_MAX, SETTINGS_MAX, Settings};
 
 use crate::toml_file::{Keys, Section, Source, Value};
@@ -49,6 +49,7 @@ const KEYS: &Keys = &[
             "lost_budget",
             "on_failure",
             "rollback_batch",
+            "retries",
         ],
     ),
     ("policy.bake", &["one_box", "first_zone", "later_zones"]),
@@ -141,6 +142,7 @@ fn policy(section: Section<'_>) -> Result<Policy, Refusal> {
             None => default.on_failure,
         },
         rollback_batch: count("rollback_batch")?.unwrap_or(default.rollback_batch),
+        retries: section.get("retries").map(retries).transpose()?.unwrap_or(default.retries),
     };
     refuse_contradictions(section, &policy)?;
     Ok(policy)
@@ -186,6 +188,14 @@ fn share(value: Value<'_>, least: u32) -> Result<Share, Refusal> {
         return Err(value.refuse(Code::Budget, what, "write at least 1"));
     }
     Ok(share)
+}
+
+fn retries(value: Value<'_>) -> Result<u32, Refusal> {
+    let text = value.text_or_number()?;
+    text.parse().ok().filter(|retries| *retries <= RETRIES_MAX).ok_or_else(|| {
+        let what = format!("retries is {}; 0 to {RETRIES_MAX} are allowed", houston_common::id::quoted(text));
+        value.refuse(Code::ConfigValue, what, "write 0 for none")
+    })
 }
 
 fn duration(value: Value<'_>, least_ms: u128) -> Result<Duration, Refusal> {

@@ -6,7 +6,7 @@ use houston_common::view::RolloutView;
 
 mod waiting;
 
-pub use waiting::{aged, waiting_on};
+pub use waiting::{aged, held, waiting_on};
 
 #[cfg(test)]
 mod tests;
@@ -53,6 +53,7 @@ pub const fn exception(exception: Exception) -> &'static str {
         Exception::PrepareFailed => "it could not be prepared",
         Exception::Held => "it was held",
         Exception::PassedBy => "it could not change when its wave was on",
+        Exception::Excluded => "it was left out by name",
     }
 }
 

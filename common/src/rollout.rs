@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::error::Code;
-use crate::id::{EnvironmentName, HostId, RolloutId, Zone};
+use crate::id::{EnvironmentName, HostId, OperatorName, RolloutId, Zone};
 use crate::report::Phase;
 
 /// What an operator sees a rollout to be.
@@ -117,16 +117,19 @@ pub enum Exception {
     Held,
     /// It could not change when its wave was on, and could again when that was over.
     PassedBy,
+    /// Left out by the operator who started the rollout. Not counted against the lost budget.
+    Excluded,
 }
 
 impl Exception {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Silent,
         Self::LostAfterSettling,
         Self::DownBefore,
         Self::PrepareFailed,
         Self::Held,
         Self::PassedBy,
+        Self::Excluded,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -137,6 +140,7 @@ impl Exception {
             Self::PrepareFailed => "prepare_failed",
             Self::Held => "held",
             Self::PassedBy => "passed_by",
+            Self::Excluded => "excluded",
         }
     }
 }
@@ -196,6 +200,34 @@ pub struct Quiet {
     pub last_heard: Option<Duration>,
     /// What it did then, if it said so.
     pub phase: Option<Phase>,
+}
+
+/// Why a host takes no change. It serves all the same, and a grant that is open runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// An operator said so. `left` absent: until it is released.
+    Operator { name: OperatorName, reason: String, left: Option<Duration> },
+    /// Two machines speak with its identity.
+    Clone,
+    /// It shows an assignment that this store never gave.
+    ForeignAssignment,
+    /// Its certificate is revoked.
+    Revoked,
+    /// It failed again and again in this environment, and is tried again when `left` is over.
+    PenaltyBox { environment: EnvironmentName, failures: u32, left: Duration },
+}
+
+impl Held {
+    /// The stable name of the reason in JSON.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Operator { .. } => "operator",
+            Self::Clone => "clone",
+            Self::ForeignAssignment => "foreign_assignment",
+            Self::Revoked => "revoked",
+            Self::PenaltyBox { .. } => "penalty_box",
+        }
+    }
 }
 
 /// A part of a rollout that ends in a bake.
@@ -264,6 +296,11 @@ pub enum WaitingOn {
         hosts: Vec<HostId>,
         more: u32,
     },
+    /// These hosts have something to get, and take no change because they are held.
+    HeldHosts {
+        hosts: Vec<HostId>,
+        more: u32,
+    },
 
     // Of one host.
     /// It runs what it should.
@@ -293,9 +330,7 @@ pub enum WaitingOn {
     },
     /// Nothing has been heard of it since the coordinator started.
     NotHeardYet,
-    Held {
-        reason: String,
-    },
+    Held(Held),
     /// The environment's selector no longer fits it: it keeps running what it runs.
     Detached,
     /// Left out of the active rollout; it catches up when that ends.
@@ -312,6 +347,12 @@ pub enum WaitingOn {
     /// It failed in the rollout and went back by itself.
     WentBack {
         rollout: RolloutId,
+    },
+    /// It failed in the rollout, went back by itself, and is tried again at the end of its wave.
+    Retry {
+        wave: Wave,
+        /// Retries that are left, this one included.
+        left: u32,
     },
     /// It failed in the rollout and did not come back: it may run either release, or nothing.
     Failed {
@@ -337,6 +378,7 @@ impl WaitingOn {
             Self::Regressed => "regressed",
             Self::CatchUp { .. } => "catch_up",
             Self::OffBaked { .. } => "off_baked",
+            Self::HeldHosts { .. } => "held_hosts",
             Self::UpToDate => "up_to_date",
             Self::NothingToRun => "nothing_to_run",
             Self::Turn { .. } => "turn",
@@ -344,11 +386,12 @@ impl WaitingOn {
             Self::Granted { .. } => "granted",
             Self::Silent { .. } => "silent",
             Self::NotHeardYet => "not_heard_yet",
-            Self::Held { .. } => "held",
+            Self::Held(_) => "held",
             Self::Detached => "detached",
             Self::Excepted { .. } => "excepted",
             Self::JoinedLater { .. } => "joined_later",
             Self::WentBack { .. } => "went_back",
+            Self::Retry { .. } => "retry",
             Self::Failed { .. } => "failed",
             Self::Drained => "drained",
         }

@@ -9,7 +9,7 @@ pub mod outcome;
 pub mod perform;
 pub mod planner;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use houston_common::clock::{FleetTime, WallTime};
@@ -66,6 +66,8 @@ pub struct Rollout {
     pub inherits: Vec<RolloutId>,
     /// Idempotency key of the request that created it.
     pub request: String,
+    /// Hosts that the operator left out. Whoever of them is released while it is active is in it again.
+    pub excluded: BTreeSet<HostId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

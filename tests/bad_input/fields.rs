@@ -269,6 +269,7 @@ fn start() -> wire::StartRolloutRequest {
         allow_outage: false,
         idempotency_key: None,
         plan_hash: None,
+        exclude: Vec::new(),
     }
 }
 

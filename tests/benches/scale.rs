@@ -207,6 +207,7 @@ fn rollout(size: u32) -> Rollout {
         exceptions: 0,
         inherits: Vec::new(),
         request: String::new(),
+        excluded: Default::default(),
     }
 }
 

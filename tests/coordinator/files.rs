@@ -114,6 +114,7 @@ async fn roll_out(client: &OperatorClient, pushed: &Pushed) {
         allow_outage: true,
         idempotency_key: None,
         plan_hash: None,
+        exclude: Vec::new(),
     };
     client.start_rollout(&start).await.expect("started");
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::command::{
-    ApplyEnvironment, ControlRollout, CreateToken, CreateVersionSet, DrainHost, EditHost, HostChange,
-    PackageFinish, RolloutAction, RolloutRef, StartRollout,
+    ApplyEnvironment, ControlRollout, CreateToken, CreateVersionSet, DrainHost, EditHost, HoldHost,
+    HostChange, PackageFinish, RolloutAction, RolloutRef, StartRollout,
 };
 use houston_common::digest::Digest;
 use houston_common::error::Refusal;
@@ -32,17 +32,57 @@ const ISSUED: WallTime = WallTime(0);
 #[derive(Debug, Clone)]
 pub(super) enum Order {
     Push(PackageVersion),
-    CreateSet { name: String, package: PackageVersion },
-    Apply { environment: EnvironmentName, policy: Box<Policy>, mode: Option<&'static str> },
-    CreateToken { zone: usize },
-    Enroll { host: HostId, zone: usize, ephemeral_suffix: String },
-    Start { environment: EnvironmentName, set: String, supersede: bool, force: bool, allow_outage: bool },
-    Control { environment: EnvironmentName, action: RolloutAction },
-    Drain { host: HostId, drained: bool },
-    Label { host: HostId, side: bool },
-    Move { host: HostId, zone: usize },
-    Remove { host: HostId },
-    Release { host: HostId },
+    CreateSet {
+        name: String,
+        package: PackageVersion,
+    },
+    Apply {
+        environment: EnvironmentName,
+        policy: Box<Policy>,
+        mode: Option<&'static str>,
+    },
+    CreateToken {
+        zone: usize,
+    },
+    Enroll {
+        host: HostId,
+        zone: usize,
+        ephemeral_suffix: String,
+    },
+    Start {
+        environment: EnvironmentName,
+        set: String,
+        supersede: bool,
+        force: bool,
+        allow_outage: bool,
+        exclude: Vec<HostId>,
+    },
+    Control {
+        environment: EnvironmentName,
+        action: RolloutAction,
+    },
+    Drain {
+        host: HostId,
+        drained: bool,
+    },
+    Label {
+        host: HostId,
+        side: bool,
+    },
+    Move {
+        host: HostId,
+        zone: usize,
+    },
+    Remove {
+        host: HostId,
+    },
+    Hold {
+        host: HostId,
+        seconds: Option<u64>,
+    },
+    Release {
+        host: HostId,
+    },
 }
 
 pub(super) const PROD: &str = "prod";
@@ -133,7 +173,7 @@ impl Order {
                 };
                 enrollment::enroll(state, &request, now, ISSUED).map(done)
             }
-            Self::Start { environment, set, supersede, force, allow_outage } => {
+            Self::Start { environment, set, supersede, force, allow_outage, exclude } => {
                 let request = StartRollout {
                     environment: environment.clone(),
                     version_set: name(set),
@@ -143,6 +183,7 @@ impl Order {
                     allow_outage: *allow_outage,
                     idempotency_key: None,
                     plan_hash: None,
+                    exclude: exclude.clone(),
                 };
                 rollouts::start(state, &caller, &request, wall).map(done)
             }
@@ -164,6 +205,11 @@ impl Order {
             Self::Remove { host } => {
                 let request = HostChange { host: host.clone(), reason };
                 hosts::remove(state, &caller, &request).map(done)
+            }
+            Self::Hold { host, seconds } => {
+                let (reason, duration) = ("odd".to_owned(), seconds.map(Duration::from_secs));
+                let request = HoldHost { host: host.clone(), reason, duration };
+                hosts::hold(state, &caller, &request, now).map(done)
             }
             Self::Release { host } => {
                 let request = HostChange { host: host.clone(), reason };
@@ -223,6 +269,7 @@ pub(super) fn policy(random: &mut Random) -> Policy {
         lost_budget: if random.chance(40) { Share::Percent(5) } else { Share::Percent(40) },
         on_failure: if random.chance(75) { OnFailure::Rollback } else { OnFailure::Halt },
         rollback_batch: *random.pick(&batches).expect("some"),
+        retries: if random.chance(30) { random.between(1, 2) as u32 } else { 0 },
         ..Policy::default()
     }
 }
@@ -245,6 +292,7 @@ pub(super) fn next(
             supersede: is_active && random.chance(40),
             force: random.chance(40),
             allow_outage: random.chance(4),
+            exclude: if random.chance(15) { vec![host] } else { Vec::new() },
         },
         45..52 => control(RolloutAction::Pause),
         52..64 => control(RolloutAction::Resume),
@@ -259,6 +307,7 @@ pub(super) fn next(
         90..92 => Order::Move { host, zone: random.below(3) as usize },
         92..93 => Order::Remove { host },
         93..95 => Order::Release { host },
+        95..97 => Order::Hold { host, seconds: random.chance(60).then(|| random.between(30, 900)) },
         _ => Order::Enroll {
             host: name("new"),
             zone: random.below(3) as usize,

@@ -39,6 +39,9 @@ pub struct DraftArgs {
     /// Let floors make way where otherwise no host could ever change
     #[arg(long)]
     pub allow_outage: bool,
+    /// A host to leave out, by its id or the part before the random end; may be repeated
+    #[arg(long, value_name = "HOST")]
+    pub exclude: Vec<HostId>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -73,7 +73,7 @@ fn now(rollout: RolloutRef) -> GetRollout {
 }
 
 fn drafted(args: DraftArgs) -> StartRollout {
-    let DraftArgs { environment, version_set, supersede, force, allow_outage } = args;
+    let DraftArgs { environment, version_set, supersede, force, allow_outage, exclude } = args;
     StartRollout {
         environment,
         version_set,
@@ -83,6 +83,7 @@ fn drafted(args: DraftArgs) -> StartRollout {
         allow_outage,
         idempotency_key: None,
         plan_hash: None,
+        exclude,
     }
 }
 

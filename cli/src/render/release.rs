@@ -175,6 +175,7 @@ pub fn policy(policy: &Policy) -> Vec<(&'static str, String)> {
         lost_budget,
         on_failure,
         rollback_batch,
+        retries,
     } = policy;
     vec![
         ("pacing", self::pacing(*pacing).into()),
@@ -192,6 +193,7 @@ pub fn policy(policy: &Policy) -> Vec<(&'static str, String)> {
         ("lost_budget", lost_budget.to_string()),
         ("on_failure", self::on_failure(*on_failure).into()),
         ("rollback_batch", rollback_batch.to_string()),
+        ("retries", retries.to_string()),
     ]
 }
 

@@ -81,6 +81,7 @@ struct PolicyRecord {
     on_failure: OnFailure,
     #[serde(with = "kept")]
     rollback_batch: Share,
+    retries: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -135,7 +136,9 @@ struct MemberRecord {
     #[serde(with = "kept")]
     step: Step,
     started: Option<RolloutId>,
-    lane_failures: u32,
+    failures: u32,
+    boxed_until: Option<FleetTime>,
+    retries: u32,
     #[serde(with = "kept")]
     failure: Option<Failure>,
 }
@@ -203,6 +206,7 @@ enum ExceptionRecord {
     PrepareFailed,
     Held,
     PassedBy,
+    Excluded,
 }
 
 #[derive(Serialize, Deserialize)]

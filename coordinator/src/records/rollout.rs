@@ -1,6 +1,6 @@
 //! The record of a rollout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use houston_common::clock::{FleetTime, WallTime};
@@ -65,6 +65,7 @@ struct RolloutRecord {
     exceptions: u32,
     inherits: Vec<RolloutId>,
     request: String,
+    excluded: BTreeSet<HostId>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -210,6 +210,7 @@ pub(super) fn policy_fields(policy: &Policy) -> BTreeMap<String, String> {
         lost_budget,
         on_failure,
         rollback_batch,
+        retries,
     } = policy;
     let pacing = match pacing {
         Pacing::Zonal => "zonal",
@@ -235,6 +236,7 @@ pub(super) fn policy_fields(policy: &Policy) -> BTreeMap<String, String> {
         ("lost_budget", Some(lost_budget.to_string())),
         ("on_failure", Some(on_failure.to_owned())),
         ("rollback_batch", Some(rollback_batch.to_string())),
+        ("retries", Some(retries.to_string())),
     ];
     fields.into_iter().filter_map(|(key, value)| Some((format!("policy.{key}"), value?))).collect()
 }

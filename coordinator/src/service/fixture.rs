@@ -300,6 +300,7 @@ pub(super) fn to(version_set: &str) -> StartRollout {
         allow_outage: false,
         idempotency_key: None,
         plan_hash: None,
+        exclude: Vec::new(),
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
 use crate::api::wire;
 use crate::clock::{DURATION_MAX, millis};
 use crate::id::Zone;
-use crate::policy::{Bakes, OnFailure, Pacing, Policy, Share};
+use crate::policy::{Bakes, OnFailure, Pacing, Policy, RETRIES_MAX, Share};
 
 wire_enum!(Pacing { Zonal });
 wire_enum!(OnFailure { Rollback, Halt });
@@ -57,6 +57,7 @@ impl Wire for Policy {
             lost_budget,
             on_failure,
             rollback_batch,
+            retries,
         } = self;
         wire::Policy {
             pacing: pacing.to_wire(),
@@ -74,6 +75,7 @@ impl Wire for Policy {
             lost_budget: Some(lost_budget.to_wire()),
             on_failure: on_failure.to_wire(),
             rollback_batch: Some(rollback_batch.to_wire()),
+            retries: *retries,
         }
     }
 
@@ -94,6 +96,7 @@ impl Wire for Policy {
             lost_budget,
             on_failure,
             rollback_batch,
+            retries,
         } = message;
         let zone_order: Vec<Zone> = names("zone_order", &zone_order, LABELS_MAX)?;
         distinct("zone_order", &zone_order)?;
@@ -115,6 +118,7 @@ impl Wire for Policy {
             lost_budget: nested("lost_budget", lost_budget)?,
             on_failure: value("on_failure", on_failure)?,
             rollback_batch: nested("rollback_batch", rollback_batch)?,
+            retries: between("retries", retries, 0, RETRIES_MAX)?,
         })
     }
 }

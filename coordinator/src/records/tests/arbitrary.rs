@@ -15,7 +15,7 @@ use houston_common::release::{PackageVersion, Release, Settings, VersionSet};
 use houston_common::report::{Failure, Phase};
 use houston_common::rollout::{Cause, Exception};
 use houston_common::view::{Role, RoleBinding};
-use proptest::collection::{btree_map, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -25,7 +25,7 @@ use crate::audit::Audit;
 use crate::catalog::{NamedSet, Package};
 use crate::environment::Definition;
 use crate::environment::member::{Grant, Lane, Member, Step, Told};
-use crate::fleet::Host;
+use crate::fleet::{Hold, Host};
 use crate::rollout::ending::{Ending, Named, Reached};
 use crate::rollout::{Direction, Pause, Rolling, Rollout, Stage};
 use crate::state::{Edit, Meta};
@@ -79,7 +79,7 @@ fn policy() -> impl Strategy<Value = Policy> {
         first_zone,
         later_zones,
     });
-    let shares = (share(), share(), of(share()), share(), share(), share());
+    let shares = (share(), share(), of(share()), share(), share(), share(), any::<u32>());
     let times = (duration(), duration(), duration());
     let rest = (vec(label(), 0..3), select(vec![OnFailure::Rollback, OnFailure::Halt]));
     (bake, shares, times, rest).prop_map(|(bake, shares, times, (zone_order, on_failure))| Policy {
@@ -96,13 +96,23 @@ fn policy() -> impl Strategy<Value = Policy> {
         lost_budget: shares.4,
         on_failure,
         rollback_batch: shares.5,
+        retries: shares.6,
     })
+}
+
+fn hold() -> impl Strategy<Value = Hold> {
+    let by_operator = (label(), any::<String>(), of(fleet_time()));
+    prop_oneof![
+        by_operator.prop_map(|(name, reason, until)| Hold::Operator { name, reason, until }),
+        Just(Hold::Clone),
+        Just(Hold::ForeignAssignment),
+    ]
 }
 
 fn host() -> impl Strategy<Value = Host> {
     let named = (label(), label(), btree_map(label(), version(), 0..3));
     let key = (digest(), vec(any::<u8>(), 0..90), wall(), wall());
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), of(any::<String>()), of(any::<(u64, u64)>()));
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), of(hold()), of(any::<(u64, u64)>()));
     (named, key, flags).prop_map(|((id, zone, labels), (key, key_der, expires, enrolled_at), flags)| Host {
         id,
         zone,
@@ -177,7 +187,8 @@ fn member() -> impl Strategy<Value = Member> {
     );
     let lane = prop_oneof![Just(Lane::Standing), rollout_id().prop_map(Lane::Rollout)];
     let named = (label(), label(), label(), rollout_id());
-    let flags = (any::<bool>(), any::<bool>(), any::<u32>(), of(rollout_id()), of(fleet_time()));
+    let times = (of(fleet_time()), of(fleet_time()));
+    let flags = (any::<bool>(), any::<bool>(), any::<u32>(), of(rollout_id()), times, any::<u32>());
     let rest = (of(release()), of(told), of(grant), lane, step(), of(failure()));
     (named, flags, rest).prop_map(|((environment, host, zone, joined), flags, rest)| Member {
         environment,
@@ -188,12 +199,14 @@ fn member() -> impl Strategy<Value = Member> {
         settled: rest.0,
         owes: flags.1,
         told: rest.1,
-        answer_by: flags.4,
+        answer_by: flags.4.0,
         grant: rest.2,
         lane: rest.3,
         step: rest.4,
         started: flags.3,
-        lane_failures: flags.2,
+        failures: flags.2,
+        boxed_until: flags.4.1,
+        retries: flags.5,
         failure: rest.5,
     })
 }
@@ -258,7 +271,8 @@ fn rollout() -> impl Strategy<Value = Rollout> {
     let ending = (btree_map(label(), reached, 0..3), vec(named, 0..3))
         .prop_map(|(zones, named)| Ending { zones, named });
     let how = (stage(), paused, of(cause()), of(cause()), any::<u32>(), of(ending));
-    let counts = (any::<u32>(), of(label()), of(label()), any::<u32>(), vec(rollout_id(), 0..3));
+    let excluded = btree_set(label(), 0..3);
+    let counts = (any::<u32>(), of(label()), of(label()), any::<u32>(), vec(rollout_id(), 0..3), excluded);
     (what, where_to, who, how, counts).prop_map(|(what, where_to, who, how, counts)| Rollout {
         id: what.0,
         environment: what.1,
@@ -285,6 +299,7 @@ fn rollout() -> impl Strategy<Value = Rollout> {
         exceptions: counts.3,
         inherits: counts.4,
         request: who.4,
+        excluded: counts.5,
     })
 }
 

@@ -19,7 +19,7 @@ use crate::audit::Audit;
 use crate::catalog::{NamedSet, Package};
 use crate::environment::Definition;
 use crate::environment::member::{Grant, Lane, Member, Step, Told};
-use crate::fleet::Host;
+use crate::fleet::{Hold, Host};
 use crate::rollout::ending::{Ending, Named, Reached};
 use crate::rollout::{Direction, Pause, Rolling, Rollout, Stage};
 use crate::state::{Edit, Meta};
@@ -53,7 +53,11 @@ fn host() -> Host {
         ephemeral: false,
         revoked: false,
         drained: true,
-        held: Some("disk is \"odd\"\n".to_owned()),
+        held: Some(Hold::Operator {
+            name: name("ann@example.com"),
+            reason: "disk is \"odd\"\n".to_owned(),
+            until: Some(FleetTime(7_200_000)),
+        }),
         start: Some((7, u64::MAX)),
     }
 }
@@ -125,7 +129,9 @@ fn members() -> Vec<Edit> {
         detached: i == 0,
         told: Some(told(false)),
         lane: Lane::Rollout(RolloutId(4)),
-        lane_failures: 1,
+        failures: 3,
+        boxed_until: Some(FleetTime(3_600_000)),
+        retries: 1,
         step,
         ..new.clone()
     });
@@ -159,6 +165,7 @@ fn rollouts() -> Vec<Edit> {
         exceptions: 1,
         inherits: vec![RolloutId(1)],
         request: "3f2a".to_owned(),
+        excluded: [name("host-9")].into(),
     };
     let rolling = Rolling { wave: 1, batch: 2, granted: 1, one_box: Some(name("host-1")) };
     let baking = Stage::Baking { wave: 1, left: Duration::from_millis(3_600_500), since: FleetTime(99) };

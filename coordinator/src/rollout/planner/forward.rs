@@ -8,7 +8,7 @@ use houston_common::rollout::{Cause, Exception, WaitingOn};
 
 use super::floors::Floors;
 use super::{CLOSED_PER_PLAN, Change, GRANTS_PER_PLAN, Grant, PREPARES_PER_PLAN, Plan, Turn};
-use super::{open_grants, unknown_health};
+use super::{open_grants, retry, unknown_health};
 use crate::environment::Environment;
 use crate::environment::index::{Class, Reach, Wellness};
 use crate::environment::member::Lane;
@@ -142,8 +142,8 @@ fn without_one_box(
         let exceptions = rollout.exceptions;
         plan.changes.push(Change::Turn(Turn::Halt(Cause::NobodyUpdated { exceptions })));
     } else if let Some(host) = index.all(Class::Held).next() {
-        let reason = format!("every host that is left is held, {host} among them");
-        plan.waiting.push(WaitingOn::Held { reason });
+        plan.waiting
+            .push(WaitingOn::HeldHosts { hosts: vec![host.clone()], more: index.count_all(Class::Held) - 1 });
     } else {
         plan.waiting.push(WaitingOn::NothingToRun);
     }
@@ -192,7 +192,7 @@ fn zone_wave(
     } else if let Some(waiting) = out_of_reach(environment, Some(zone), fleet, now) {
         plan.waiting.push(waiting);
     } else {
-        end_wave(environment, zone, plan);
+        end_wave(environment, rollout, zone, fleet, plan);
     }
 }
 
@@ -271,8 +271,14 @@ fn out_of_reach(
     silence.filter(|_| zone.is_none())
 }
 
-/// Everything that could be done in the zone is done: who is left is left out by name, then it bakes.
-fn end_wave(environment: &Environment, zone: &Zone, plan: &mut Plan) {
+/// Everything that could be done in the zone is done: who failed may be tried again, who is left is left
+/// out by name, then it bakes.
+fn end_wave(environment: &Environment, rollout: &Rollout, zone: &Zone, fleet: &Fleet, plan: &mut Plan) {
+    let retries = retry::retries(environment, rollout, zone, fleet);
+    if !retries.is_empty() {
+        plan.changes.extend(retries);
+        return;
+    }
     let index = environment.index();
     let classes = [Class::Unprepared(Reach::Away), Class::Preparing(Reach::Away), Class::Ready(Reach::Away)];
     let silent = classes.into_iter().flat_map(|class| index.hosts(zone, class));
