@@ -161,6 +161,14 @@ pub struct Reason {
 /// Most characters of a reason: it is one line of a log.
 const REASON_CHARS_MAX: usize = 500;
 
+/// A reason that must be given.
+fn some_reason(text: &str) -> Result<String, Refusal> {
+    if text.trim().is_empty() {
+        return Err(Refusal::new(Code::CliValue, "the reason is empty", "say why"));
+    }
+    reason(text)
+}
+
 fn reason(text: &str) -> Result<String, Refusal> {
     let refuse = |what: String| Err(Refusal::new(Code::CliValue, what, "write one line"));
     if text.chars().count() > REASON_CHARS_MAX {

@@ -52,6 +52,7 @@ pub(crate) const KEYS: &Keys = &[
             "on_failure",
             "rollback_batch",
             "gate",
+            "retries",
         ],
     ),
     ("policy.bake", &["one_box", "first_zone", "later_zones"]),

@@ -8,7 +8,7 @@ mod gate;
 mod waiting;
 
 pub use gate::decision;
-pub use waiting::{aged, waiting_on};
+pub use waiting::{aged, held, waiting_on};
 
 #[cfg(test)]
 mod tests;
@@ -57,6 +57,7 @@ pub const fn exception(exception: Exception) -> &'static str {
         Exception::PrepareFailed => "it could not be prepared",
         Exception::Held => "it was held",
         Exception::PassedBy => "it could not change when its wave was on",
+        Exception::Excluded => "it was left out by name",
     }
 }
 

@@ -109,6 +109,8 @@ pub struct HostFilter {
     pub environment: Option<EnvironmentName>,
     pub zone: Option<Zone>,
     pub labels: BTreeMap<LabelKey, LabelValue>,
+    /// Only those that take no change: held, or in a penalty box.
+    pub held: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +135,15 @@ pub struct DrainHost {
     pub host: HostId,
     pub drained: bool,
     pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldHost {
+    pub host: HostId,
+    /// Never empty: it is what others are told.
+    pub reason: String,
+    /// Absent: until it is released.
+    pub duration: Option<Duration>,
 }
 
 /// For what needs no more: remove, release, revoke.
@@ -245,7 +256,13 @@ pub struct StartRollout {
     pub plan_hash: Option<Digest>,
     /// For this rollout alone, whole. Absent: the environment's.
     pub policy: Option<Policy>,
+    /// Hosts to leave out, as people name them; none twice. At most [`EXCLUDED_MAX`].
+    pub exclude: Vec<HostId>,
 }
+
+/// Hosts that one rollout leaves out by name. More than a few are a matter of labels, and every one of
+/// them is in the rollout's record, which holds a few KiB.
+pub const EXCLUDED_MAX: usize = 64;
 
 /// What a rollout would do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -259,6 +276,8 @@ pub struct RolloutPlan {
     /// The fleet's floor in hosts.
     pub floor: u32,
     pub supersedes: Option<RolloutId>,
+    /// Left out by name.
+    pub excluded: Vec<HostId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

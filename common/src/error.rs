@@ -109,6 +109,7 @@ codes! {
     EnvironmentEmpty "E-SELECT-NONE" Refused "The environment's selector matches no host."
     HostUnknown "E-HOST-UNKNOWN" Usage "No such host, or the name fits several."
     HostBusy "E-HOST-BUSY" Conflict "The host is in the middle of an activation."
+    HostHeld "E-HOST-HELD" Conflict "Houston holds the host already, for a reason of its own."
     PackageUnknown "E-PACKAGE-UNKNOWN" Usage "No such package version."
     PackageExists "E-PACKAGE-EXISTS" Conflict "The package version exists with other contents."
     PackageInUse "E-PACKAGE-IN-USE" Conflict "A version set refers to the package version."

@@ -135,9 +135,16 @@ pub struct Policy {
     pub on_failure: OnFailure,
     /// Of the environment's hosts, taken back together.
     pub rollback_batch: Share,
+    /// How often a host that failed and went back by itself is granted again in the same rollout, at the
+    /// end of its wave. Each failure counts. 0 to [`RETRIES_MAX`].
+    pub retries: u32,
     /// At most [`gate::GATES_MAX`], each with a name of its own.
     pub gates: Vec<Gate>,
 }
+
+/// Most retries: what does not work five times more does not by a sixth, and each of them costs the
+/// host's service an activation.
+pub const RETRIES_MAX: u32 = 5;
 
 /// How long each kind of wave must stand before the next starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,6 +192,7 @@ impl Default for Policy {
             lost_budget: Share::Percent(5),
             on_failure: OnFailure::Rollback,
             rollback_batch: Share::Percent(33),
+            retries: 0,
             gates: Vec::new(),
         }
     }

@@ -118,16 +118,19 @@ pub enum Exception {
     Held,
     /// It could not change when its wave was on, and could again when that was over.
     PassedBy,
+    /// Left out by the operator who started the rollout. Not counted against the lost budget.
+    Excluded,
 }
 
 impl Exception {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Silent,
         Self::LostAfterSettling,
         Self::DownBefore,
         Self::PrepareFailed,
         Self::Held,
         Self::PassedBy,
+        Self::Excluded,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -138,6 +141,7 @@ impl Exception {
             Self::PrepareFailed => "prepare_failed",
             Self::Held => "held",
             Self::PassedBy => "passed_by",
+            Self::Excluded => "excluded",
         }
     }
 }
@@ -256,6 +260,34 @@ pub struct Quiet {
     pub phase: Option<Phase>,
 }
 
+/// Why a host takes no change. It serves all the same, and a grant that is open runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// An operator said so. `left` absent: until it is released.
+    Operator { name: OperatorName, reason: String, left: Option<Duration> },
+    /// Two machines speak with its identity.
+    Clone,
+    /// It shows an assignment that this store never gave.
+    ForeignAssignment,
+    /// Its certificate is revoked.
+    Revoked,
+    /// It failed again and again in this environment, and is tried again when `left` is over.
+    PenaltyBox { environment: EnvironmentName, failures: u32, left: Duration },
+}
+
+impl Held {
+    /// The stable name of the reason in JSON.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Operator { .. } => "operator",
+            Self::Clone => "clone",
+            Self::ForeignAssignment => "foreign_assignment",
+            Self::Revoked => "revoked",
+            Self::PenaltyBox { .. } => "penalty_box",
+        }
+    }
+}
+
 /// A part of a rollout that ends in a bake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wave {
@@ -337,6 +369,11 @@ pub enum WaitingOn {
         hosts: Vec<HostId>,
         more: u32,
     },
+    /// These hosts have something to get, and take no change because they are held.
+    HeldHosts {
+        hosts: Vec<HostId>,
+        more: u32,
+    },
 
     // Of one host.
     /// It runs what it should.
@@ -366,9 +403,7 @@ pub enum WaitingOn {
     },
     /// Nothing has been heard of it since the coordinator started.
     NotHeardYet,
-    Held {
-        reason: String,
-    },
+    Held(Held),
     /// The environment's selector no longer fits it: it keeps running what it runs.
     Detached,
     /// Left out of the active rollout; it catches up when that ends.
@@ -385,6 +420,12 @@ pub enum WaitingOn {
     /// It failed in the rollout and went back by itself.
     WentBack {
         rollout: RolloutId,
+    },
+    /// It failed in the rollout, went back by itself, and is tried again at the end of its wave.
+    Retry {
+        wave: Wave,
+        /// Retries that are left, this one included.
+        left: u32,
     },
     /// It failed in the rollout and did not come back: it may run either release, or nothing.
     Failed {
@@ -411,6 +452,7 @@ impl WaitingOn {
             Self::Regressed => "regressed",
             Self::CatchUp { .. } => "catch_up",
             Self::OffBaked { .. } => "off_baked",
+            Self::HeldHosts { .. } => "held_hosts",
             Self::UpToDate => "up_to_date",
             Self::NothingToRun => "nothing_to_run",
             Self::Turn { .. } => "turn",
@@ -418,11 +460,12 @@ impl WaitingOn {
             Self::Granted { .. } => "granted",
             Self::Silent { .. } => "silent",
             Self::NotHeardYet => "not_heard_yet",
-            Self::Held { .. } => "held",
+            Self::Held(_) => "held",
             Self::Detached => "detached",
             Self::Excepted { .. } => "excepted",
             Self::JoinedLater { .. } => "joined_later",
             Self::WentBack { .. } => "went_back",
+            Self::Retry { .. } => "retry",
             Self::Failed { .. } => "failed",
             Self::Drained => "drained",
         }

@@ -12,7 +12,7 @@ use crate::id::{
 use crate::policy::Policy;
 use crate::release::{PackageVersion, Settings};
 use crate::report::{Facts, Failure, HealthReport, Phase};
-use crate::rollout::{Cause, Exception, HostState, RolloutState, WaitingOn, Wave};
+use crate::rollout::{Cause, Exception, Held, HostState, RolloutState, WaitingOn, Wave};
 
 /// A release with the name of its version set, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,8 +147,8 @@ pub struct HostView {
     /// Since the last check-in, if there was one since the coordinator started.
     pub last_seen_ago: Option<Duration>,
     pub drained: bool,
-    /// Why it takes no change, if it is held.
-    pub held: Option<String>,
+    /// Why it takes no change, if it is held. Of penalty boxes, the one that lasts longest.
+    pub held: Option<Held>,
     pub revoked: bool,
     pub agent_version: String,
     pub platforms: Vec<Platform>,

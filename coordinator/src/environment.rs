@@ -5,6 +5,7 @@
 pub mod class;
 pub mod index;
 pub mod member;
+pub mod penalty;
 
 use std::collections::BTreeMap;
 

@@ -79,6 +79,8 @@ pub struct Rollout {
     pub request: String,
     /// What people have decided about its gates, the newest last; at most [`DECISIONS_MAX`].
     pub decisions: Vec<Decision>,
+    /// Hosts that the operator left out. Whoever of them is released while it is active is in it again.
+    pub excluded: BTreeSet<HostId>,
 }
 
 /// A gate that somebody has opened.
@@ -214,6 +216,7 @@ impl Rollout {
             inherits: Vec::new(),
             request: String::new(),
             decisions: Vec::new(),
+            excluded: BTreeSet::new(),
         }
     }
 

@@ -274,9 +274,9 @@ impl State {
         }
         let before = environment.rollout.replace(rollout);
         let now = environment.rollout.as_ref();
-        let same = before.as_ref().map(|rollout| (rollout.id, rollout.goes_back()))
-            == now.map(|rollout| (rollout.id, rollout.goes_back()));
-        if !same {
+        // What every member is sorted by.
+        let of = |rollout: &Rollout| (rollout.id, rollout.goes_back(), rollout.excluded.clone());
+        if before.as_ref().map(of) != now.map(of) {
             environment.recount_all(&self.fleet);
         }
     }

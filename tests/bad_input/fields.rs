@@ -270,6 +270,7 @@ fn start() -> wire::StartRolloutRequest {
         idempotency_key: None,
         plan_hash: None,
         policy: None,
+        exclude: Vec::new(),
     }
 }
 

@@ -115,6 +115,7 @@ async fn roll_out(client: &OperatorClient, pushed: &Pushed) {
         idempotency_key: None,
         policy: None,
         plan_hash: None,
+        exclude: Vec::new(),
     };
     client.start_rollout(&start).await.expect("started");
 }

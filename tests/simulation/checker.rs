@@ -15,7 +15,7 @@ use houston_common::report::{EnvironmentReport, HealthReport, Phase, Position, R
 use houston_coordinator::engine::core::Minds;
 use houston_coordinator::environment::Definition;
 use houston_coordinator::environment::member::{Lane, Member};
-use houston_coordinator::fleet::Host;
+use houston_coordinator::fleet::{Hold, Host};
 use houston_coordinator::records;
 use houston_coordinator::rollout::planner::GateValues;
 use houston_coordinator::rollout::{Rollout, Stage};
@@ -148,8 +148,8 @@ impl Checker {
             match records::decode(change.key(), value).expect("a record that was just written") {
                 Edit::Meta(meta) => self.meta_changed(meta),
                 Edit::Host(host) => {
-                    if let Some(reason) = host.held.as_ref() {
-                        self.broken("S17 no false clone", format!("{} is held: {reason}", host.id));
+                    if let Some(hold @ (Hold::Clone | Hold::ForeignAssignment)) = &host.held {
+                        self.broken("S17 no false clone", format!("{} is held: {hold:?}", host.id));
                     }
                     self.stored.hosts.insert(host.id.clone(), host);
                 }

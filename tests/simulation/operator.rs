@@ -6,7 +6,7 @@ use std::time::Duration;
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::command::{
     ApplyEnvironment, ControlRollout, CreateToken, CreateVersionSet, DecideGate, DrainHost, EditHost,
-    HostChange, PackageFinish, RolloutAction, RolloutRef, StartRollout,
+    HoldHost, HostChange, PackageFinish, RolloutAction, RolloutRef, StartRollout,
 };
 use houston_common::digest::Digest;
 use houston_common::error::Refusal;
@@ -56,6 +56,7 @@ pub(super) enum Order {
         supersede: bool,
         force: bool,
         allow_outage: bool,
+        exclude: Vec<HostId>,
     },
     Control {
         environment: EnvironmentName,
@@ -80,6 +81,10 @@ pub(super) enum Order {
     },
     Remove {
         host: HostId,
+    },
+    Hold {
+        host: HostId,
+        seconds: Option<u64>,
     },
     Release {
         host: HostId,
@@ -174,7 +179,7 @@ impl Order {
                 };
                 enrollment::enroll(state, &request, now, ISSUED).map(done)
             }
-            Self::Start { environment, set, supersede, force, allow_outage } => {
+            Self::Start { environment, set, supersede, force, allow_outage, exclude } => {
                 let request = StartRollout {
                     environment: environment.clone(),
                     version_set: name(set),
@@ -185,6 +190,7 @@ impl Order {
                     idempotency_key: None,
                     plan_hash: None,
                     policy: None,
+                    exclude: exclude.clone(),
                 };
                 rollouts::start(state, &caller, &request, now, wall).map(done)
             }
@@ -212,6 +218,11 @@ impl Order {
             Self::Remove { host } => {
                 let request = HostChange { host: host.clone(), reason };
                 hosts::remove(state, &caller, &request).map(done)
+            }
+            Self::Hold { host, seconds } => {
+                let (reason, duration) = ("odd".to_owned(), seconds.map(Duration::from_secs));
+                let request = HoldHost { host: host.clone(), reason, duration };
+                hosts::hold(state, &caller, &request, now).map(done)
             }
             Self::Release { host } => {
                 let request = HostChange { host: host.clone(), reason };
@@ -277,6 +288,7 @@ pub(super) fn policy(random: &mut Random) -> Policy {
         on_failure: if random.chance(75) { OnFailure::Rollback } else { OnFailure::Halt },
         rollback_batch: *random.pick(&batches).expect("some"),
         gates: gates(random),
+        retries: if random.chance(30) { random.between(1, 2) as u32 } else { 0 },
         ..Policy::default()
     }
 }
@@ -316,6 +328,7 @@ pub(super) fn next(
             supersede: is_active && random.chance(40),
             force: random.chance(40),
             allow_outage: random.chance(4),
+            exclude: if random.chance(15) { vec![host] } else { Vec::new() },
         },
         45..52 => control(RolloutAction::Pause),
         52..64 => control(RolloutAction::Resume),
@@ -334,6 +347,7 @@ pub(super) fn next(
         90..92 => Order::Move { host, zone: random.below(3) as usize },
         92..93 => Order::Remove { host },
         93..95 => Order::Release { host },
+        95..97 => Order::Hold { host, seconds: random.chance(60).then(|| random.between(30, 900)) },
         _ => Order::Enroll {
             host: name("new"),
             zone: random.below(3) as usize,

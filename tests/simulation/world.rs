@@ -219,6 +219,7 @@ impl World {
                 supersede: false,
                 force: false,
                 allow_outage: false,
+                exclude: Vec::new(),
             };
             self.order(first);
             let at = calm + self.operator.below(120_000);
@@ -552,6 +553,7 @@ impl World {
                         supersede: true,
                         force: true,
                         allow_outage: true,
+                        exclude: Vec::new(),
                     });
                 }
                 (_, Err(_)) => {}

@@ -45,6 +45,9 @@ pub struct DraftArgs {
     /// A key of the policy for this rollout alone, as in batch=2 or bake.one_box=5m; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub keys: Vec<String>,
+    /// A host to leave out, by its id or the part before the random end; may be repeated
+    #[arg(long, value_name = "HOST")]
+    pub exclude: Vec<HostId>,
 }
 
 #[derive(Debug, Clone, Args)]

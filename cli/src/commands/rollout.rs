@@ -83,7 +83,7 @@ fn now(rollout: RolloutRef) -> GetRollout {
 }
 
 async fn drafted(client: &OperatorClient, args: DraftArgs) -> Result<StartRollout, Refusal> {
-    let DraftArgs { environment, version_set, supersede, force, allow_outage, profile, keys } = args;
+    let DraftArgs { environment, version_set, supersede, force, allow_outage, profile, keys, exclude } = args;
     let policy = if profile.is_none() && keys.is_empty() {
         None
     } else {
@@ -104,6 +104,7 @@ async fn drafted(client: &OperatorClient, args: DraftArgs) -> Result<StartRollou
         idempotency_key: None,
         plan_hash: None,
         policy,
+        exclude,
     })
 }
 

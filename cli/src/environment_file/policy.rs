@@ -7,7 +7,7 @@ use houston_common::clock::{Exact, parse_duration};
 use houston_common::error::{Code, Refusal};
 use houston_common::id::Zone;
 use houston_common::policy::{
-    Bakes, GROWTH_PERCENT_MAX, Growth, OnFailure, Pacing, Policy, Share, ZONES_AT_ONCE_MAX,
+    Bakes, GROWTH_PERCENT_MAX, Growth, OnFailure, Pacing, Policy, RETRIES_MAX, Share, ZONES_AT_ONCE_MAX,
 };
 
 use super::gate::gates;
@@ -71,6 +71,7 @@ pub(super) fn read_over(section: Section<'_>, base: Policy) -> Result<Policy, Re
             None => base.on_failure,
         },
         rollback_batch: count("rollback_batch")?.unwrap_or(base.rollback_batch),
+        retries: section.get("retries").map(retries).transpose()?.unwrap_or(base.retries),
         gates: match section.get("gate") {
             Some(value) => gates(value)?,
             None => base.gates,
@@ -137,6 +138,14 @@ fn whole(value: Value<'_>, least: u32, most: u32) -> Result<u32, Refusal> {
             Err(value.refuse(Code::ConfigValue, what, format!("{least} to {most} are allowed")))
         }
     }
+}
+
+fn retries(value: Value<'_>) -> Result<u32, Refusal> {
+    let text = value.text_or_number()?;
+    text.parse().ok().filter(|retries| *retries <= RETRIES_MAX).ok_or_else(|| {
+        let what = format!("retries is {}; 0 to {RETRIES_MAX} are allowed", houston_common::id::quoted(text));
+        value.refuse(Code::ConfigValue, what, "write 0 for none")
+    })
 }
 
 /// A share of hosts. Batches and budgets of nobody would count as one host, so they are refused.

@@ -28,6 +28,7 @@ zone_failure_budget = 2
 lost_budget = 3
 on_failure = "halt"
 rollback_batch = "50%"
+retries = 2
 [policy.bake]
 one_box = "5m"
 first_zone = "0s"
@@ -163,8 +164,18 @@ fn a_file_says_all_of_an_environment() {
         on_failure: OnFailure::Halt,
         rollback_batch: Share::Percent(50),
         gates: gates(),
+        retries: 2,
     };
     assert_eq!(file.policy, expected);
+}
+
+#[test]
+fn retries_are_few() {
+    for bad in ["6", "-1", "\"many\"", "1.5"] {
+        let text = format!("name = \"prod\"\n[selector]\n[policy]\nretries = {bad}\n");
+        let refusal = parse("prod.toml", &text).expect_err(bad);
+        assert_eq!(refusal.code, Code::ConfigValue, "{refusal}");
+    }
 }
 
 #[test]

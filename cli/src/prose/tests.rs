@@ -3,7 +3,7 @@ use std::time::Duration;
 use houston_common::error::Code;
 use houston_common::id::{HostId, RolloutId};
 use houston_common::report::Phase;
-use houston_common::rollout::{Away, Quiet, WaitingOn};
+use houston_common::rollout::{Away, Held, Quiet, WaitingOn};
 
 use super::*;
 
@@ -18,6 +18,10 @@ fn named(ids: &[&str]) -> Vec<HostId> {
 fn quiet(last_heard: Option<Duration>) -> Quiet {
     let phase = last_heard.map(|_| Phase::Stopping);
     Quiet { host: named(&["web-1"])[0].clone(), last_heard, phase }
+}
+
+fn held_by_ann(left: Option<Duration>) -> Held {
+    Held::Operator { name: "ann".parse().expect("name"), reason: "a new disk".into(), left }
 }
 
 /// One of each kind.
@@ -55,11 +59,23 @@ fn every_kind() -> Vec<WaitingOn> {
         WaitingOn::Failed { rollout, code: Some(Code::HookExit) },
         WaitingOn::Drained,
         WaitingOn::NotHeardYet,
-        WaitingOn::Held { reason: "a clone".into() },
+        WaitingOn::Held(Held::Clone),
+        WaitingOn::Held(Held::ForeignAssignment),
+        WaitingOn::Held(Held::Revoked),
+        WaitingOn::Held(held_by_ann(Some(minute))),
+        WaitingOn::Held(held_by_ann(None)),
+        WaitingOn::Held(Held::PenaltyBox {
+            environment: "prod".parse().expect("name"),
+            failures: 3,
+            left: minute,
+        }),
+        WaitingOn::HeldHosts { hosts: named(&["web-1"]), more: 0 },
+        WaitingOn::Excepted { exception: Exception::Excluded, rollout, code: None },
         WaitingOn::Detached,
         WaitingOn::Excepted { exception: Exception::PrepareFailed, rollout, code: Some(Code::HookExit) },
         WaitingOn::JoinedLater { rollout },
         WaitingOn::WentBack { rollout },
+        WaitingOn::Retry { wave: Wave::Zone("b".parse().expect("zone")), left: 2 },
     ]
 }
 
@@ -112,6 +128,24 @@ fn numbers_and_names_are_told() {
 }
 
 #[test]
+fn a_hold_says_whose_it_is_and_for_how_long_still() {
+    assert_eq!(
+        said(&WaitingOn::Held(held_by_ann(Some(Duration::from_secs(7200))))),
+        "It takes no change: ann holds it for another 2h (a new disk). \
+         `houston host release` ends that once the reason is gone."
+    );
+    let boxed = Held::PenaltyBox {
+        environment: "prod".parse().expect("name"),
+        failures: 4,
+        left: Duration::from_secs(3600),
+    };
+    assert!(
+        said(&WaitingOn::Held(boxed))
+            .starts_with("It takes no change: it failed 4 times in a row in prod and is tried again in 1h. ")
+    );
+}
+
+#[test]
 fn what_was_said_ages() {
     let minute = Duration::from_secs(60);
     let bake = WaitingOn::Bake { wave: Wave::OneBox, remaining: minute };
@@ -124,6 +158,9 @@ fn what_was_said_ages() {
     let granted = |ago| WaitingOn::Granted { quiet: Some(quiet(Some(ago))), deadline_in: minute };
     let WaitingOn::Granted { quiet, .. } = aged(&granted(minute), minute) else { panic!("another reason") };
     assert_eq!(quiet.and_then(|quiet| quiet.last_heard), Some(minute * 2));
+    let held = |left| WaitingOn::Held(held_by_ann(left));
+    assert_eq!(aged(&held(Some(minute)), minute / 2), held(Some(minute / 2)));
+    assert_eq!(aged(&held(None), minute), held(None));
     assert_eq!(aged(&WaitingOn::UpToDate, minute), WaitingOn::UpToDate);
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use houston_common::clock::Rough;
 use houston_common::error::Code;
 use houston_common::id::{EnvironmentName, HostId};
-use houston_common::rollout::{Away, Closed, Quiet, WaitingOn};
+use houston_common::rollout::{Away, Closed, Exception, Held, Quiet, WaitingOn};
 
 use super::{capital, counted, of_wave};
 
@@ -25,18 +25,21 @@ pub fn waiting_on(waiting: &WaitingOn, environment: &EnvironmentName) -> String 
         | WaitingOn::Paused { .. }
         | WaitingOn::Halted { .. }
         | WaitingOn::Regressed => of_rollout(waiting, environment),
-        WaitingOn::CatchUp { .. } | WaitingOn::OffBaked { .. } => of_environment(waiting, environment),
+        WaitingOn::CatchUp { .. } | WaitingOn::OffBaked { .. } | WaitingOn::HeldHosts { .. } => {
+            of_environment(waiting, environment)
+        }
         WaitingOn::Granted { .. } | WaitingOn::Silent { .. } => of_silence(waiting, environment),
         WaitingOn::UpToDate
         | WaitingOn::NothingToRun
         | WaitingOn::Turn { .. }
         | WaitingOn::Queue { .. }
         | WaitingOn::NotHeardYet
-        | WaitingOn::Held { .. }
+        | WaitingOn::Held(_)
         | WaitingOn::Detached
         | WaitingOn::Excepted { .. }
         | WaitingOn::JoinedLater { .. }
         | WaitingOn::WentBack { .. }
+        | WaitingOn::Retry { .. }
         | WaitingOn::Failed { .. }
         | WaitingOn::Drained => of_host(waiting, environment),
     }
@@ -121,12 +124,21 @@ fn of_host(waiting: &WaitingOn, environment: &EnvironmentName) -> String {
         WaitingOn::NotHeardYet => "It has not been heard of since the coordinator started. \
              Hosts check in within a minute; if it does not, see whether houston-agent runs."
             .to_owned(),
-        WaitingOn::Held { reason } => format!(
-            "It is held and takes no change: {reason}. `houston host release` ends the hold once the reason is gone."
+        WaitingOn::Held(Held::Revoked) => {
+            "It takes no change: its certificate is revoked. Enroll it again, or `houston host remove` it."
+                .to_owned()
+        }
+        WaitingOn::Held(why) => format!(
+            "It takes no change: {}. `houston host release` ends that once the reason is gone.",
+            held(why)
         ),
         WaitingOn::Detached => format!(
             "The selector of {environment} no longer fits it, so it keeps running what it runs. \
              `houston host label` or a new selector brings it back."
+        ),
+        WaitingOn::Excepted { exception: Exception::Excluded, rollout, .. } => format!(
+            "It was left out of rollout {rollout} by name, and stays where it is until another rollout takes it \
+             along. `houston host release` lets it catch up before that."
         ),
         WaitingOn::Excepted { exception, rollout, code } => format!(
             "It was left out of rollout {rollout}: {}{}. It catches up once that is over and it is well.",
@@ -140,6 +152,13 @@ fn of_host(waiting: &WaitingOn, environment: &EnvironmentName) -> String {
         WaitingOn::WentBack { rollout } => format!(
             "It failed in rollout {rollout}, or was taken back with it, and runs what it ran before. \
              A new rollout takes it along."
+        ),
+        WaitingOn::Retry { wave, left } => format!(
+            "It failed and went back by itself, and is tried again when the others of {} have had their turn. \
+             {} {} left, while the failure budget holds.",
+            of_wave(wave),
+            if *left == 1 { "1 retry".to_owned() } else { format!("{left} retries") },
+            if *left == 1 { "is" } else { "are" }
         ),
         WaitingOn::Failed { rollout, code } => format!(
             "It failed in rollout {rollout}{} and did not come back, so it may run either release, or nothing. \
@@ -206,7 +225,30 @@ fn of_environment(waiting: &WaitingOn, environment: &EnvironmentName) -> String 
             hosts(some, *more),
             if some.len() as u32 + more == 1 { "is" } else { "are" }
         ),
+        WaitingOn::HeldHosts { hosts: some, more } => format!(
+            "{} {} still something to get, and no change reaches who is held or in the penalty box. \
+             `houston host list --held` says why and for how long.",
+            hosts(some, *more),
+            has(some, *more)
+        ),
         _ => of_rollout(waiting, environment),
+    }
+}
+
+/// Follows "It takes no change:", or stands in a list.
+pub fn held(held: &Held) -> String {
+    match held {
+        Held::Operator { name, reason, left } => {
+            let left = left.map_or_else(String::new, |left| format!(" for another {}", Rough(left)));
+            format!("{name} holds it{left} ({reason})")
+        }
+        Held::Clone => "two machines speak with its identity".to_owned(),
+        Held::ForeignAssignment => "it shows an assignment that this store never gave".to_owned(),
+        Held::Revoked => "its certificate is revoked".to_owned(),
+        Held::PenaltyBox { environment, failures, left } => format!(
+            "it failed {failures} times in a row in {environment} and is tried again in {}",
+            Rough(*left)
+        ),
     }
 }
 
@@ -229,7 +271,10 @@ pub fn aged(waiting: &WaitingOn, age: Duration) -> WaitingOn {
     match &mut aged {
         WaitingOn::Batch { deadline_in: left, .. }
         | WaitingOn::Bake { remaining: left, .. }
-        | WaitingOn::Granted { deadline_in: left, .. } => *left = left.saturating_sub(age),
+        | WaitingOn::Granted { deadline_in: left, .. }
+        | WaitingOn::Held(Held::Operator { left: Some(left), .. } | Held::PenaltyBox { left, .. }) => {
+            *left = left.saturating_sub(age);
+        }
         WaitingOn::Silent { for_about, .. } => *for_about += age,
         WaitingOn::Gate { closed, halts_in, .. } => {
             if let Closed::Window { opens_in: left } | Closed::Frozen { ends_in: left } = closed {

@@ -14,6 +14,7 @@ use houston_common::policy::Policy;
 use houston_common::policy::gate::{Condition, Days, Gate, time_of_day};
 use houston_common::release::PackageVersion;
 use houston_common::report::{Failure, HealthReport};
+use houston_common::rollout::Held;
 use houston_common::view::{
     EnvironmentView, HostEnvironmentView, HostView, OperatorView, PackageView, ReleaseView, RoleBinding,
     TokenView, VersionSetView, ZoneView,
@@ -141,7 +142,7 @@ pub fn host(host: &HostView) -> Value {
         "presence": host.presence.as_str(),
         "last_seen_ago_ms": host.last_seen_ago.map(duration),
         "drained": host.drained,
-        "held": host.held,
+        "held": host.held.as_ref().map(held),
         "revoked": host.revoked,
         "agent_version": host.agent_version,
         "platforms": texts(&host.platforms),
@@ -157,6 +158,21 @@ pub fn host(host: &HostView) -> Value {
         "environments": host.environments.iter().map(host_environment).collect::<Vec<_>>(),
         "certificate_expires_ms": time(host.certificate_expires),
     })
+}
+
+/// The kind of hold, and its parameters beside it.
+fn held(held: &Held) -> Value {
+    let mut object = match held {
+        Held::Operator { name, reason, left } => {
+            json!({ "by": text(name), "reason": reason, "left_ms": left.map(duration) })
+        }
+        Held::PenaltyBox { environment, failures, left } => {
+            json!({ "environment": text(environment), "failures": failures, "left_ms": duration(*left) })
+        }
+        Held::Clone | Held::ForeignAssignment | Held::Revoked => json!({}),
+    };
+    object["kind"] = held.as_str().into();
+    object
 }
 
 fn host_environment(view: &HostEnvironmentView) -> Value {

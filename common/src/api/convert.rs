@@ -24,6 +24,7 @@ mod release;
 mod report;
 mod rollout;
 mod rollout_command;
+mod rollout_plan;
 mod view;
 mod waiting;
 

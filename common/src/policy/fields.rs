@@ -49,6 +49,7 @@ impl Policy {
             lost_budget,
             on_failure,
             rollback_batch,
+            retries,
             gates,
         } = self;
         let order: Vec<&str> = zone_order.iter().map(Zone::as_str).collect();
@@ -79,6 +80,7 @@ impl Policy {
             ("lost_budget", Some(lost_budget.to_string())),
             ("on_failure", Some(on_failure.as_str().to_owned())),
             ("rollback_batch", Some(rollback_batch.to_string())),
+            ("retries", Some(retries.to_string())),
         ]);
         let gates = gates.iter().map(|gate| (format!("gate.{}", gate.name), Some(gate.to_string())));
         fields.into_iter().map(|(key, value)| (key.to_owned(), value)).chain(gates).collect()

@@ -246,12 +246,14 @@ impl Core {
     /// When time alone changes something next.
     pub fn wake_at(&self) -> Option<FleetTime> {
         let forget = self.forget.front().map(|(at, _)| *at);
-        [self.wakes.values().min().copied(), self.state.fleet.next_loss(), forget].into_iter().flatten().min()
+        let fleet = &self.state.fleet;
+        let wakes = self.wakes.values().min().copied();
+        [wakes, fleet.next_loss(), fleet.next_hold_end(), forget].into_iter().flatten().min()
     }
 
     /// Whether a wait is under way whose elapsed time should be kept over a restart.
     pub fn is_waiting(&self) -> bool {
-        !self.wakes.is_empty()
+        !self.wakes.is_empty() || self.state.fleet.next_hold_end().is_some()
     }
 
     /// Plans every environment touched, to the end, and commits all of it. Returns the hosts that

@@ -7,15 +7,12 @@ use houston_common::digest::Digest;
 use houston_common::id::{HostId, RolloutId};
 use houston_common::release::Release;
 use houston_common::report::HealthReport;
-use houston_common::rollout::Away;
+use houston_common::rollout::{Away, Exception};
 
 use super::member::{Lane, Member, Step};
 use super::{Definition, Live};
 use crate::fleet::Entry;
 use crate::rollout::{Direction, Rollout, fold};
-
-/// Failures in a row after which the standing lane leaves a host alone until a person looks.
-pub const LANE_FAILURES_MAX: u32 = 3;
 
 /// What a member is to the planner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +22,8 @@ pub enum Class {
     Preparing(Reach),
     Ready(Reach),
     Held,
+    /// The operator who started the rollout left it out.
+    Excluded,
     /// Granted by the active rollout.
     Open,
     /// Granted by another rollout or the standing lane: its end must come first.
@@ -91,6 +90,8 @@ pub struct Counted {
     pub settled: Option<Release>,
     /// Health checks that have passed on it, if it has been updated by the active rollout.
     pub passes: u64,
+    /// The end of its time in the penalty box.
+    pub boxed_until: Option<FleetTime>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +118,7 @@ pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, ent
         answer_by: None,
         settled: member.settled,
         passes: 0,
+        boxed_until: member.boxed_until,
     };
     let reach = reach(definition, entry, may_serve);
     let class = match rollout {
@@ -186,6 +188,12 @@ fn is_held(entry: &Entry) -> bool {
     entry.host.held.is_some() || entry.host.revoked
 }
 
+/// The penalty box keeps a host from what is new to it. A rollback asks for nothing new, and a host must
+/// not stay on what is taken back for having failed on it.
+fn is_held_or_boxed(member: &Member, entry: &Entry) -> bool {
+    is_held(entry) || member.is_boxed()
+}
+
 fn class_going_forward(rollout: &Rollout, live: &Live, entry: &Entry, reach: Reach) -> Class {
     let member = &live.member;
     if member.grant.is_some() {
@@ -196,6 +204,11 @@ fn class_going_forward(rollout: &Rollout, live: &Live, entry: &Entry, reach: Rea
         Step::Reverted | Step::Failed | Step::TakingBack | Step::TakenBack | Step::Excepted(_) => {
             Class::Ended
         }
+        Step::Waiting | Step::Preparing | Step::Ready | Step::Granted
+            if rollout.excluded.contains(&member.host) =>
+        {
+            Class::Excluded
+        }
         // It runs the target already and is well: nothing to prove again.
         Step::Waiting | Step::Preparing | Step::Ready | Step::Granted
             if member.settled == Some(rollout.target)
@@ -205,7 +218,7 @@ fn class_going_forward(rollout: &Rollout, live: &Live, entry: &Entry, reach: Rea
         {
             Class::Updated(Wellness::Well)
         }
-        _ if is_held(entry) => Class::Held,
+        _ if is_held_or_boxed(member, entry) => Class::Held,
         Step::Waiting | Step::Granted => Class::Unprepared(reach),
         Step::Preparing => Class::Preparing(reach),
         Step::Ready => Class::Ready(reach),
@@ -230,6 +243,9 @@ fn class_going_back(rollout: &Rollout, member: &Member, entry: &Entry, reach: Re
     let own = member.lane == Lane::Rollout(rollout.id);
     if member.grant.is_some() {
         return if own && member.step == Step::TakingBack { Class::Open } else { Class::Finishing };
+    }
+    if rollout.excluded.contains(&member.host) {
+        return Class::Ended;
     }
     let started = match rollout.direction {
         Direction::Forward => member.started.is_some_and(|id| rollout.covers(id)),
@@ -263,13 +279,15 @@ fn class_standing(definition: &Definition, member: &Member, entry: &Entry, reach
     let failed = member.lane != Lane::Standing && matches!(member.step, Step::Reverted | Step::Failed);
     // On a change that nobody has ended: it stays there until somebody does.
     let unresolved = member.started.is_some_and(|id| definition.unresolved.contains(&id));
+    // By an operator's word: until another rollout takes it along, or somebody releases it.
+    let excluded = member.step == Step::Excepted(Exception::Excluded);
     let wanted = !member.detached
+        && !excluded
         // With nothing baked there is nothing to get, but a straggler of an uninstall still has to go.
         && (!definition.baked.is_empty() || member.in_service())
         && member.settled != Some(definition.baked)
         && (member.owes || !failed && !unresolved)
-        && member.lane_failures < LANE_FAILURES_MAX
-        && !is_held(entry);
+        && !is_held_or_boxed(member, entry);
     if !wanted {
         return Class::Rest;
     }

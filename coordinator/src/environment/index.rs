@@ -33,7 +33,10 @@ pub struct Index {
     answers: BTreeSet<(FleetTime, HostId)>,
     /// Members by what they have settled on.
     settled: BTreeMap<Option<Release>, BTreeSet<HostId>>,
+    /// Of all hosts in the penalty box, the end of their time.
+    boxes: BTreeSet<(FleetTime, HostId)>,
 }
+
 type Place = (Zone, Class, u64);
 
 impl Index {
@@ -53,6 +56,9 @@ impl Index {
         }
         if let Some(answer_by) = counted.answer_by {
             self.answers.insert((answer_by, member.host.clone()));
+        }
+        if let Some(boxed_until) = counted.boxed_until {
+            self.boxes.insert((boxed_until, member.host.clone()));
         }
     }
 
@@ -79,6 +85,9 @@ impl Index {
         }
         if let Some(answer_by) = counted.answer_by {
             self.answers.remove(&(answer_by, member.host.clone()));
+        }
+        if let Some(boxed_until) = counted.boxed_until {
+            self.boxes.remove(&(boxed_until, member.host.clone()));
         }
     }
 
@@ -139,6 +148,15 @@ impl Index {
 
     pub fn next_answer_by(&self) -> Option<FleetTime> {
         self.answers.first().map(|(answer_by, _)| *answer_by)
+    }
+
+    /// Hosts whose time in the penalty box is over.
+    pub fn served(&self, now: FleetTime) -> impl Iterator<Item = &HostId> {
+        self.boxes.iter().take_while(move |(until, _)| *until <= now).map(|(_, host)| host)
+    }
+
+    pub fn next_box_end(&self) -> Option<FleetTime> {
+        self.boxes.first().map(|(until, _)| *until)
     }
 
     /// Position of a host within its class and zone, from 0.

@@ -91,6 +91,7 @@ pub const TABLE: &[Row] = &[
     operator("/houston.v1.Operator/GetHost", Viewer, Somewhere),
     operator("/houston.v1.Operator/EditHost", Admin, Everywhere),
     operator("/houston.v1.Operator/DrainHost", Deployer, Everywhere),
+    operator("/houston.v1.Operator/HoldHost", Deployer, Everywhere),
     operator("/houston.v1.Operator/RemoveHost", Admin, Everywhere),
     operator("/houston.v1.Operator/ReleaseHost", Admin, Everywhere),
     operator("/houston.v1.Operator/RevokeHost", Admin, Everywhere),

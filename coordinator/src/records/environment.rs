@@ -97,6 +97,7 @@ struct PolicyRecord {
     rollback_batch: Share,
     #[serde(with = "kept")]
     gates: Vec<Gate>,
+    retries: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -224,7 +225,9 @@ struct MemberRecord {
     #[serde(with = "kept")]
     step: Step,
     started: Option<RolloutId>,
-    lane_failures: u32,
+    failures: u32,
+    boxed_until: Option<FleetTime>,
+    retries: u32,
     #[serde(with = "kept")]
     failure: Option<Failure>,
 }
@@ -292,6 +295,7 @@ enum ExceptionRecord {
     PrepareFailed,
     Held,
     PassedBy,
+    Excluded,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -72,6 +72,7 @@ struct RolloutRecord {
     request: String,
     #[serde(with = "kept")]
     decisions: Vec<Decision>,
+    excluded: BTreeSet<HostId>,
 }
 
 #[derive(Serialize, Deserialize)]

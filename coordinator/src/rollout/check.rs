@@ -74,6 +74,9 @@ fn may_be_granted(environment: &Environment, fleet: &Fleet, grant: &Grant) -> Re
     if entry.host.held.is_some() || entry.host.revoked {
         return broken("held", format!("{host} is held"));
     }
+    if live.member.boxed_until.is_some() && !grant.taking_back {
+        return broken("penalty-box", format!("{host} is in the penalty box"));
+    }
     if entry.presence() != Presence::Seen {
         return broken("silent", format!("{host} is not there to be told"));
     }
@@ -170,6 +173,12 @@ fn rollout_grants(environment: &Environment, rollout: &Rollout, plan: &Plan) -> 
             if rollout.zone_over_budget(|zone| updated_in(environment, zone)).is_some() {
                 return broken("failure-budget", "a grant above a zone's failure budget");
             }
+            if let Some(grant) = grants.iter().find(|grant| is_once_too_often(environment, rollout, grant)) {
+                return broken("attempts", format!("{} again without a retry", grant.host));
+            }
+            if let Some(grant) = grants.iter().find(|grant| rollout.excluded.contains(&grant.host)) {
+                return broken("excluded", format!("{} was left out by name", grant.host));
+            }
             if grants.iter().any(|grant| grant.release != rollout.target || grant.taking_back) {
                 return broken("destination", "a grant of something other than the target");
             }
@@ -253,6 +262,15 @@ fn batches(
         }
     }
     Ok(())
+}
+
+/// The host has had its turn in this rollout, or more retries than the policy has.
+fn is_once_too_often(environment: &Environment, rollout: &Rollout, grant: &Grant) -> bool {
+    let Some(live) = environment.member(&grant.host) else { return false };
+    let member = &live.member;
+    let own = member.lane == Lane::Rollout(rollout.id);
+    let ended = matches!(member.step, Step::Settled | Step::Reverted | Step::Failed | Step::Excepted(_));
+    own && (ended || member.retries > rollout.policy.retries)
 }
 
 fn updated(environment: &Environment) -> u32 {

@@ -10,7 +10,7 @@ use houston_common::error::Code;
 use houston_common::id::{Generation, HostId};
 use houston_common::policy::Policy;
 use houston_common::report::{Failure, Phase};
-use houston_common::rollout::Exception;
+use houston_common::rollout::{Cause, Exception};
 
 use super::planner::{Change, Grant, Plan, Turn, is_proved, note_proven};
 use super::{Direction, Rolling, Rollout, Stage, fold, outcome};
@@ -56,14 +56,26 @@ pub fn perform(
                 // A host that is taken back says why for as long as the rollout is looked at.
                 if member.lane != *lane {
                     member.failure = None;
+                    member.retries = 0;
                 }
                 member.lane = *lane;
                 member.step = Step::Preparing;
                 member.answer_by = Some(answer_by);
             }
             Change::Except { host, exception } => work.except(host, *exception),
-            Change::Overdue { host } => work.overdue(host, fleet),
-            Change::Late { host } => work.late(host, fleet),
+            Change::Overdue { host } => work.overdue(host, fleet, now),
+            Change::Late { host } => work.late(host, fleet, now),
+            Change::LetOut { host } => {
+                if let Some(member) = work.member(host) {
+                    member.boxed_until = None;
+                }
+            }
+            Change::Retry { host } => {
+                if let Some(member) = work.member(host) {
+                    member.step = Step::Waiting;
+                    member.retries += 1;
+                }
+            }
             Change::Turn(turn) => {
                 work.turn(turn, now, wall);
                 turns.push(turn.clone());
@@ -134,7 +146,7 @@ impl Work<'_> {
 
     /// A host that cannot finish preparing (a full disk, a release that it does not take), or does not say
     /// whether it is well, holds nobody up. One that is not there is asked again when it is.
-    fn late(&mut self, host: &HostId, fleet: &Fleet) {
+    fn late(&mut self, host: &HostId, fleet: &Fleet, now: FleetTime) {
         let seen = fleet.get(host).is_some_and(Entry::is_seen);
         let mut rollout = self.rollout.take();
         if let Some(member) = self.member(host) {
@@ -146,7 +158,7 @@ impl Work<'_> {
                 }
                 (_, rollout) if seen => {
                     let what = "the host did not get ready in time";
-                    fold::prepare_failed(member, rollout, Some(failure(Code::ApplyDeadline, what)));
+                    fold::prepare_failed(member, rollout, Some(failure(Code::ApplyDeadline, what)), now);
                 }
                 _ => member.step = Step::Waiting,
             }
@@ -162,7 +174,7 @@ impl Work<'_> {
         self.rollout = Some(rollout);
     }
 
-    fn overdue(&mut self, host: &HostId, fleet: &Fleet) {
+    fn overdue(&mut self, host: &HostId, fleet: &Fleet, now: FleetTime) {
         let lost = fleet.get(host).is_some_and(|entry| entry.contact.lost);
         let reported = self.environment.member(host).and_then(Live::phase_of_grant);
         let mut rollout = self.rollout.take();
@@ -185,14 +197,28 @@ impl Work<'_> {
                     };
                     let phase = reported.unwrap_or(Phase::Ready);
                     let failure = Failure { phase, ..failure(code, message) };
-                    outcome::end_failed(member, rollout.as_mut(), Some(failure));
+                    outcome::end_failed(member, rollout.as_mut(), Some(failure), now);
                 }
             }
         }
         self.rollout = rollout;
     }
 
+    /// The failure that crosses a budget beyond the first batches counted toward the penalty box; now it
+    /// is the release's.
+    fn forgive(&mut self, cause: &Cause) {
+        let later = self.rollout.as_ref().is_some_and(|rollout| rollout.first_failure.is_none());
+        if let (Cause::FailureBudget { host, .. }, true) = (cause, later)
+            && let Some(member) = self.member(host)
+        {
+            member.forgive_last();
+        }
+    }
+
     fn turn(&mut self, turn: &Turn, now: FleetTime, wall: WallTime) {
+        if let Turn::Halt(cause) | Turn::RollBack(cause) = turn {
+            self.forgive(cause);
+        }
         let Some(rollout) = self.rollout.as_mut() else { return };
         match turn {
             Turn::OneBox(host) => {

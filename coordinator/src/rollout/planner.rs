@@ -10,6 +10,7 @@ mod back;
 pub(crate) mod floors;
 mod forward;
 mod lane;
+pub(super) mod retry;
 #[cfg(test)]
 mod tests;
 
@@ -70,6 +71,14 @@ pub enum Change {
     Overdue {
         host: HostId,
     },
+    /// The host's time in the penalty box is over.
+    LetOut {
+        host: HostId,
+    },
+    /// The host failed and went back by itself, and is tried again.
+    Retry {
+        host: HostId,
+    },
     Turn(Turn),
 }
 
@@ -113,13 +122,14 @@ pub fn plan(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: F
     plan.changes.extend(overdue.map(|host| Change::Overdue { host: host.clone() }));
     let late = environment.index().late(now).take(CLOSED_PER_PLAN - plan.changes.len());
     plan.changes.extend(late.map(|host| Change::Late { host: host.clone() }));
+    let served = environment.index().served(now).take(CLOSED_PER_PLAN - plan.changes.len());
+    plan.changes.extend(served.map(|host| Change::LetOut { host: host.clone() }));
     if !plan.does_nothing() {
         return plan;
     }
     if gates.regressed {
         plan.waiting.push(WaitingOn::Regressed);
-        let index = environment.index();
-        plan.wake_at = [index.next_deadline(), index.next_answer_by()].into_iter().flatten().min();
+        plan.wake_at = next_due(environment);
         return plan;
     }
     if let Some(rollout) = &environment.rollout {
@@ -128,10 +138,14 @@ pub fn plan(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: F
     if plan.does_nothing() {
         lane::standing(environment, &mut plan);
     }
-    let index = environment.index();
-    let deadlines = [plan.wake_at, index.next_deadline(), index.next_answer_by()];
-    plan.wake_at = deadlines.into_iter().flatten().min();
+    plan.wake_at = plan.wake_at.into_iter().chain(next_due(environment)).min();
     plan
+}
+
+/// When time alone ends something of a host.
+fn next_due(environment: &Environment) -> Option<FleetTime> {
+    let index = environment.index();
+    [index.next_deadline(), index.next_answer_by(), index.next_box_end()].into_iter().flatten().min()
 }
 
 fn go_on(
@@ -147,10 +161,11 @@ fn go_on(
         return;
     }
     // A host that was lost after it had settled is named, and stays counted.
-    let lost = environment.index().all(Class::Updated(Wellness::Lost)).take(CLOSED_PER_PLAN);
-    plan.changes.extend(
-        lost.map(|host| Change::Except { host: host.clone(), exception: Exception::LostAfterSettling }),
-    );
+    let index = environment.index();
+    let lost = index.all(Class::Updated(Wellness::Lost)).map(|host| (host, Exception::LostAfterSettling));
+    let excluded = index.all(Class::Excluded).map(|host| (host, Exception::Excluded));
+    let named = lost.chain(excluded).take(CLOSED_PER_PLAN);
+    plan.changes.extend(named.map(|(host, exception)| Change::Except { host: host.clone(), exception }));
     if !plan.does_nothing() {
         return;
     }

@@ -301,6 +301,7 @@ pub(super) fn to(version_set: &str) -> StartRollout {
         idempotency_key: None,
         plan_hash: None,
         policy: None,
+        exclude: Vec::new(),
     }
 }
 

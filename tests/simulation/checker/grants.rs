@@ -62,6 +62,7 @@ impl Checker {
             let detail = format!("{} is granted in {} and in {}", member.host, other.0, member.environment);
             self.broken("one open grant per host", detail);
         }
+        self.takes_changes(member, taking_back);
         let rollout = match member.lane {
             Lane::Rollout(id) => self.stored.rollouts.get(&id).cloned(),
             Lane::Standing => None,
@@ -77,6 +78,19 @@ impl Checker {
         }
         if let Some(rollout) = rollout {
             self.granted_in(member, &rollout, grant.generation, grant.was_down);
+        }
+    }
+
+    /// Nobody is granted who is held, boxed or left out. What a commit holds is of one moment.
+    fn takes_changes(&mut self, member: &Member, taking_back: bool) {
+        let is_held = self.stored.hosts.get(&member.host).is_some_and(|host| host.held.is_some());
+        let is_boxed = member.boxed_until.is_some() && !taking_back;
+        let left_out = |rollout: &Rollout| {
+            member.lane == Lane::Rollout(rollout.id) && rollout.excluded.contains(&member.host)
+        };
+        if is_held || is_boxed || self.stored.rollouts.values().any(left_out) {
+            let detail = format!("{} is granted: held {is_held}, boxed {is_boxed}", member.host);
+            self.broken("a hold is a barrier", detail);
         }
     }
 

@@ -180,13 +180,10 @@ impl Checker {
             switches.push(to);
         }
         let seen_back = switches.iter().position(|release| *release == back);
-        let seen_target = switches.iter().rposition(|release| *release == target);
+        let after_back = seen_back.map_or(&[][..], |at| &switches[at..]);
+        let again = after_back.iter().filter(|release| **release == target).count() as u32;
         let forward = rollout.direction == houston_coordinator::rollout::Direction::Forward;
-        if let (Some(back_at), Some(target_at)) = (seen_back, seen_target)
-            && forward
-            && target != back
-            && target_at > back_at
-        {
+        if forward && target != back && again > rollout.policy.retries {
             let detail = format!("{} in rollout {id}: {switches:?}", site.host);
             return self.broken("E13 no flapping", detail);
         }

@@ -22,6 +22,7 @@ impl World {
             node.loses_power = false;
             if self.checker.stored.hosts.contains_key(host) {
                 orders.push(Order::Drain { host: host.clone(), drained: false });
+                orders.push(Order::Release { host: host.clone() });
             }
         }
         let patience = if self.nemesis.chance(GONE_PERCENT) { self.lose_one_host() } else { 1_000 };
@@ -43,6 +44,7 @@ impl World {
                 supersede: true,
                 force: true,
                 allow_outage: false,
+                exclude: Vec::new(),
             });
         }
         orders.reverse();
@@ -83,6 +85,7 @@ impl World {
         let (deadline, was_at_rest) = (last.deadline, last.at_rest);
         self.allow_outages();
         self.approve();
+        self.free_the_boxed();
         let unrest = self.unrest();
         match (unrest, was_at_rest) {
             (None, None) => {
@@ -128,6 +131,7 @@ impl World {
                     supersede: true,
                     force: true,
                     allow_outage: true,
+                    exclude: Vec::new(),
                 });
             }
         }
@@ -143,6 +147,16 @@ impl World {
             if let Some(last) = self.last.as_mut().filter(|last| is_asked && last.orders.is_empty()) {
                 last.orders.push(Order::Decide { environment, skip: None });
             }
+        }
+    }
+
+    /// A host may have failed once too often while the faults lasted. Nobody waits for hours.
+    fn free_the_boxed(&mut self) {
+        let members = self.checker.stored.members.values();
+        let boxed: Vec<HostId> =
+            members.filter(|member| member.is_boxed()).map(|member| member.host.clone()).collect();
+        if let Some(last) = self.last.as_mut().filter(|last| last.orders.is_empty()) {
+            last.orders.extend(boxed.into_iter().map(|host| Order::Release { host }));
         }
     }
 

@@ -7,7 +7,7 @@ use houston_common::rollout::{Cause, Closed, HostState, Quiet, WaitingOn, Wave};
 use houston_common::view::{GateDecision, HostInRollout, RolloutView, WaveStatus, WaveView};
 use serde_json::{Value, json};
 
-use super::{duration, failure, release, text, texts, time, zone};
+use super::{duration, failure, held, release, text, texts, time, zone};
 
 pub fn rollout(view: &RolloutView) -> Value {
     let exceptions: Vec<_> = view
@@ -60,6 +60,7 @@ pub fn plan(plan: &RolloutPlan) -> Value {
         "hosts": plan.hosts,
         "floor": plan.floor,
         "supersedes": plan.supersedes.map(|id| id.0),
+        "excluded": texts(&plan.excluded),
     })
 }
 
@@ -247,14 +248,17 @@ fn parameters(waiting: &WaitingOn) -> Value {
         WaitingOn::CatchUp { hosts: behind, more, away } => {
             json!({ "hosts": hosts(behind), "more": more, "away": away })
         }
-        WaitingOn::OffBaked { hosts: some, more } => json!({ "hosts": hosts(some), "more": more }),
-        WaitingOn::Held { reason } => json!({ "why": reason }),
+        WaitingOn::OffBaked { hosts: some, more } | WaitingOn::HeldHosts { hosts: some, more } => {
+            json!({ "hosts": hosts(some), "more": more })
+        }
+        WaitingOn::Held(why) => json!({ "held": held(why) }),
         WaitingOn::Excepted { exception, rollout, code } => {
             json!({ "exception": exception.as_str(), "rollout": rollout.0, "code": code.as_ref().map(text) })
         }
         WaitingOn::Failed { rollout, code } => {
             json!({ "rollout": rollout.0, "code": code.as_ref().map(text) })
         }
+        WaitingOn::Retry { wave: own, left } => json!({ "wave": wave(own), "left": left }),
         WaitingOn::JoinedLater { rollout } | WaitingOn::WentBack { rollout } => {
             json!({ "rollout": rollout.0 })
         }

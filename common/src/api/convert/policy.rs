@@ -8,7 +8,9 @@ use crate::api::wire;
 use crate::clock::{DURATION_MAX, millis};
 use crate::id::Zone;
 use crate::policy::gate::{GATES_MAX, Gate};
-use crate::policy::{Bakes, GROWTH_PERCENT_MAX, Growth, OnFailure, Pacing, Policy, Share, ZONES_AT_ONCE_MAX};
+use crate::policy::{
+    Bakes, GROWTH_PERCENT_MAX, Growth, OnFailure, Pacing, Policy, RETRIES_MAX, Share, ZONES_AT_ONCE_MAX,
+};
 
 wire_enum!(Pacing { Zonal, Striped });
 wire_enum!(OnFailure { Rollback, Halt });
@@ -77,6 +79,7 @@ impl Wire for Policy {
             on_failure,
             rollback_batch,
             gates,
+            retries,
         } = self;
         wire::Policy {
             pacing: pacing.to_wire(),
@@ -98,6 +101,7 @@ impl Wire for Policy {
             on_failure: on_failure.to_wire(),
             rollback_batch: Some(rollback_batch.to_wire()),
             gates: to_list(gates),
+            retries: *retries,
         }
     }
 
@@ -122,6 +126,7 @@ impl Wire for Policy {
             on_failure,
             rollback_batch,
             gates,
+            retries,
         } = message;
         let gates: Vec<Gate> = list("gates", gates, GATES_MAX)?;
         distinct("gates", &gates.iter().map(|gate| &gate.name).collect::<Vec<_>>())?;
@@ -152,6 +157,7 @@ impl Wire for Policy {
             on_failure: value("on_failure", on_failure)?,
             rollback_batch: nested("rollback_batch", rollback_batch)?,
             gates,
+            retries: between("retries", retries, 0, RETRIES_MAX)?,
         })
     }
 }

@@ -28,7 +28,7 @@ wire_enum!(RolloutState {
     Superseded,
     Aborted,
 });
-wire_enum!(Exception { Silent, LostAfterSettling, DownBefore, PrepareFailed, Held, PassedBy });
+wire_enum!(Exception { Silent, LostAfterSettling, DownBefore, PrepareFailed, Held, PassedBy, Excluded });
 wire_enum!(WaveStatus { Done, Current, ToCome, Failed, Stopped });
 
 impl Wire for ZoneView {

@@ -17,7 +17,7 @@ use crate::policy::gate::{Before, Comparison, Condition, Days, Gate, Metric, Num
 use crate::policy::{Bakes, Growth, OnFailure, Pacing, Policy, Share};
 use crate::release::{PackageVersion, ReleaseContent, Settings, VersionSet};
 use crate::report::{EnvironmentReport, Facts, Failure, HealthReport, Phase, Position, Report};
-use crate::rollout::{Away, Cause, Closed, Exception, HostState, Quiet, RolloutState, WaitingOn, Wave};
+use crate::rollout::{Away, Cause, Closed, Exception, Held, HostState, Quiet, RolloutState, WaitingOn, Wave};
 use crate::view::*;
 
 /// A generator of its own, so that a failing seed means the same for ever (xorshift64*).
@@ -260,6 +260,7 @@ samples! {
             let names = s.map(3, Seed::name, |_| ()).into_keys();
             names.map(|name| Gate { name, ..sample(s) }).collect()
         },
+        retries: |s| s.up_to(5) as u32,
     }
     ZoneView {
         zone: Seed::name, hosts: Seed::number, in_service: Seed::number, available: Seed::number,
@@ -292,7 +293,7 @@ samples! {
     HostView {
         id: Seed::name, zone: Seed::name, labels: labels,
         presence: |s| s.pick(&[Presence::Unknown, Presence::Seen, Presence::Lost]),
-        last_seen_ago: |s| s.maybe(Seed::year), drained: Seed::flag, held: |s| s.maybe(Seed::words),
+        last_seen_ago: |s| s.maybe(Seed::year), drained: Seed::flag, held: |s| s.maybe(sample),
         revoked: Seed::flag, agent_version: |s| s.maybe(|s| s.name::<Version>().to_string()).unwrap_or_default(),
         platforms: |s| s.some(3, Seed::name), facts: sample, environments: |s| s.some(3, sample),
         certificate_expires: Seed::wall,
@@ -326,7 +327,7 @@ samples! {
         name: Seed::name, roles: |s| vec![sample(s)], csr: |s| s.bytes(400), reason: Seed::line,
     }
     RevokeOperator { name: Seed::name, reason: Seed::line }
-    HostFilter { environment: |s| s.maybe(Seed::name), zone: |s| s.maybe(Seed::name), labels: labels }
+    HostFilter { environment: |s| s.maybe(Seed::name), zone: |s| s.maybe(Seed::name), labels: labels, held: Seed::flag }
     Page { size: |s| 1 + s.up_to(999) as u32, token: |s| s.maybe(Seed::words) }
     ListHosts { filter: sample, page: sample }
     EditHost {
@@ -335,6 +336,7 @@ samples! {
         reason: Seed::line,
     }
     DrainHost { host: Seed::name, drained: Seed::flag, reason: Seed::line }
+    HoldHost { host: Seed::name, reason: Seed::words, duration: |s| s.maybe(Seed::some_year) }
     HostChange { host: Seed::name, reason: Seed::line }
     ApplyEnvironment {
         name: Seed::name, selector: labels, policy: sample, settings: sample, dry_run: Seed::flag,
@@ -350,6 +352,7 @@ samples! {
         force: Seed::flag, allow_outage: Seed::flag,
         idempotency_key: |s| s.maybe(Seed::name::<Zone>.then_text()), plan_hash: |s| s.maybe(Seed::digest),
         policy: |s| s.maybe(sample),
+        exclude: |s| s.map(3, Seed::name, |_| ()).into_keys().collect(),
     }
     PlannedWave {
         wave: sample, hosts: Seed::number, batch: Seed::number, bake: Seed::year, first: |s| s.some(3, Seed::name),
@@ -357,6 +360,7 @@ samples! {
     RolloutPlan {
         plan_hash: Seed::digest, from: sample, to: sample, waves: |s| s.some(3, sample), hosts: Seed::number,
         floor: Seed::number, supersedes: |s| s.maybe(Seed::id),
+        excluded: |s| s.some(3, Seed::name),
     }
     GetRollout { rollout: sample, after_revision: |s| s.maybe(Seed::next), wait: |s| s.ms(30_000) }
     ListRollouts { environment: |s| s.maybe(Seed::name), limit: |s| 1 + s.up_to(999) as u32 }
@@ -577,6 +581,19 @@ impl Sample for HostState {
     }
 }
 
+impl Sample for Held {
+    fn sample(s: &mut Seed) -> Self {
+        one_of!(
+            s,
+            Self::Operator { name: s.name(), reason: s.line(), left: s.maybe(Seed::year) },
+            Self::Clone,
+            Self::ForeignAssignment,
+            Self::Revoked,
+            Self::PenaltyBox { environment: s.name(), failures: s.number(), left: s.year() },
+        )
+    }
+}
+
 impl Sample for WaitingOn {
     fn sample(s: &mut Seed) -> Self {
         one_of!(
@@ -613,7 +630,8 @@ impl Sample for WaitingOn {
             Self::Granted { quiet: s.maybe(sample), deadline_in: s.year() },
             Self::Silent { for_about: s.ms(u64::MAX), since_start: s.flag() },
             Self::NotHeardYet,
-            Self::Held { reason: s.words() },
+            Self::Held(sample(s)),
+            Self::HeldHosts { hosts: s.some(3, Seed::name), more: s.number() },
             Self::Detached,
             Self::Excepted {
                 exception: s.pick(&Exception::ALL),
@@ -626,6 +644,7 @@ impl Sample for WaitingOn {
             Self::OffBaked { hosts: s.some(3, Seed::name), more: s.number() },
             Self::JoinedLater { rollout: s.id() },
             Self::WentBack { rollout: s.id() },
+            Self::Retry { wave: sample(s), left: s.number() },
         )
     }
 }

@@ -48,7 +48,7 @@ round_trip_tests! {
     check_ins_round_trip: CheckIn, CheckInAnswer, EnrollmentRequest, Enrolled, IssuedCertificate;
     files_round_trip: Vec<FileNeed>, FileChunk, FileUpload, Vec<FileWanted>, Uploaded, PackageStart;
     packages_round_trip: PackageFinish, RemovePackage, Paged<PackageView>, CreateVersionSet, Paged<VersionSetView>;
-    hosts_round_trip: ListHosts, Paged<HostView>, EditHost, DrainHost, HostChange;
+    hosts_round_trip: ListHosts, Paged<HostView>, EditHost, DrainHost, HoldHost, HostChange;
     people_round_trip: WhoAmI, CreateToken, CreatedToken, RevokeToken, Vec<TokenView>, AddOperator, RevokeOperator, Vec<OperatorView>;
     environments_round_trip: ApplyEnvironment, AppliedEnvironment, Paged<EnvironmentView>;
     rollouts_round_trip: StartRollout, RolloutPlan, GetRollout, RolloutView, ListRollouts, Vec<RolloutSummary>, ControlRollout, DecideGate, DecideGate;
@@ -309,12 +309,16 @@ fn commands_are_refused_by_field() {
         m.set_labels = vec![wire::Label { key: "a".into(), value: "b".into() }];
         m.remove_labels = vec!["a".into()];
     });
+    refuses::<HoldHost>("reason", |m| m.reason = String::new());
+    refuses::<HoldHost>("for_ms", |m| m.for_ms = Some(0));
     refuses::<HostChange>("reason", |m| m.reason = "two\nlines".into());
     refuses::<CreateVersionSet>("name", |m| m.name = EMPTY_VERSION_SET.into());
     refuses::<CreateVersionSet>("packages", |m| m.packages = vec![m.packages[0].clone(); 2]);
     refuses::<CreateVersionSet>("packages", |m| m.packages.clear());
     refuses::<StartRollout>("idempotency_key", |m| m.idempotency_key = Some(String::new()));
     refuses::<StartRollout>("plan_hash", |m| m.plan_hash = Some(Bytes::from_static(b"x")));
+    refuses::<StartRollout>("exclude", |m| m.exclude = vec!["a1".into(); 2]);
+    refuses::<StartRollout>("exclude", |m| m.exclude = (0..65).map(|i| format!("a{i}")).collect());
     refuses::<GetRollout>("rollout", |m| m.rollout = None);
     refuses::<GetRollout>("rollout.id", |m| {
         m.rollout = Some(wire::RolloutRef { rollout: Some(wire::rollout_ref::Rollout::Id(0)) });
@@ -374,6 +378,7 @@ fn policies_are_refused_by_field() {
     refuses::<Policy>("bake_one_box_ms", |m| m.bake_one_box_ms = u64::MAX);
     refuses::<Policy>("apply_deadline_ms", |m| m.apply_deadline_ms = 0);
     refuses::<Policy>("on_failure", |m| m.on_failure = 0);
+    refuses::<Policy>("retries", |m| m.retries = 6);
 }
 
 #[test]
@@ -390,7 +395,7 @@ fn views_are_refused_by_field() {
     refuses::<HostInRollout>("phase", |m| (m.state, m.phase) = (9, None));
     refuses::<HostInRollout>("phase", |m| (m.state, m.phase) = (1, Some(1)));
     refuses::<HostView>("presence", |m| m.presence = 0);
-    refuses::<HostView>("held", |m| m.held = Some(String::new()));
+    refuses::<HostView>("held.held", |m| m.held = Some(wire::Held { held: None }));
 }
 
 fn longest<T: FromStr<Err: Debug>>(i: usize) -> T {

@@ -12,7 +12,7 @@ use crate::clock::{DURATION_MAX, millis};
 use crate::error::Code;
 use crate::id::HostId;
 use crate::policy::ZONES_AT_ONCE_MAX;
-use crate::rollout::{Away, Cause, Quiet, WaitingOn, Wave};
+use crate::rollout::{Away, Cause, Held, Quiet, WaitingOn, Wave};
 
 /// Most reasons that one thing waits for at a time.
 pub(super) const REASONS_MAX: usize = 64;
@@ -143,6 +143,51 @@ impl Wire for Quiet {
     }
 }
 
+impl Wire for Held {
+    type Message = wire::Held;
+
+    fn to_wire(&self) -> wire::Held {
+        use wire::held::Held as Message;
+        let nothing = wire::Nothing {};
+        let held = match self {
+            Self::Operator { name, reason, left } => Message::Operator(wire::HeldByOperator {
+                name: name.to_string(),
+                reason: reason.clone(),
+                left_ms: left.map(millis),
+            }),
+            Self::Clone => Message::Clone(nothing),
+            Self::ForeignAssignment => Message::ForeignAssignment(nothing),
+            Self::Revoked => Message::Revoked(nothing),
+            Self::PenaltyBox { environment, failures, left } => Message::PenaltyBox(wire::PenaltyBox {
+                environment: environment.to_string(),
+                failures: *failures,
+                left_ms: millis(*left),
+            }),
+        };
+        wire::Held { held: Some(held) }
+    }
+
+    fn from_wire(message: wire::Held) -> Result<Self, InvalidField> {
+        use wire::held::Held as Message;
+        let wire::Held { held } = message;
+        Ok(match required("held", held)? {
+            Message::Operator(wire::HeldByOperator { name: operator, reason, left_ms }) => Self::Operator {
+                name: name("operator.name", &operator)?,
+                reason: line("operator.reason", reason, LINE_CHARS_MAX)?,
+                left: left_ms.map(|ms| duration("operator.left_ms", ms, DURATION_MAX)).transpose()?,
+            },
+            Message::Clone(wire::Nothing {}) => Self::Clone,
+            Message::ForeignAssignment(wire::Nothing {}) => Self::ForeignAssignment,
+            Message::Revoked(wire::Nothing {}) => Self::Revoked,
+            Message::PenaltyBox(wire::PenaltyBox { environment, failures, left_ms }) => Self::PenaltyBox {
+                environment: name("penalty_box.environment", &environment)?,
+                failures,
+                left: duration("penalty_box.left_ms", left_ms, DURATION_MAX)?,
+            },
+        })
+    }
+}
+
 impl Wire for WaitingOn {
     type Message = wire::WaitingOn;
 
@@ -197,6 +242,9 @@ impl Wire for WaitingOn {
             Self::OffBaked { hosts, more } => {
                 Message::OffBaked(wire::WaitingOnOffBaked { hosts: to_names(hosts), more: *more })
             }
+            Self::HeldHosts { hosts, more } => {
+                Message::HeldHosts(wire::WaitingOnHeldHosts { hosts: to_names(hosts), more: *more })
+            }
             Self::Granted { quiet, deadline_in } => Message::Granted(wire::WaitingOnGranted {
                 deadline_in_ms: millis(*deadline_in),
                 quiet: quiet.as_ref().map(Wire::to_wire),
@@ -206,7 +254,7 @@ impl Wire for WaitingOn {
                 since_start: *since_start,
             }),
             Self::NotHeardYet => Message::NotHeardYet(nothing),
-            Self::Held { reason } => Message::Held(reason.clone()),
+            Self::Held(held) => Message::Held(held.to_wire()),
             Self::Detached => Message::Detached(nothing),
             Self::Excepted { exception, rollout, code } => {
                 let (exception, rollout, code) = (exception.to_wire(), rollout.0, to_code(*code));
@@ -216,6 +264,9 @@ impl Wire for WaitingOn {
             Self::WentBack { rollout } => Message::WentBackIn(rollout.0),
             Self::Failed { rollout, code } => {
                 Message::Failed(wire::WaitingOnFailed { rollout: rollout.0, code: to_code(*code) })
+            }
+            Self::Retry { wave, left } => {
+                Message::Retry(wire::WaitingOnRetry { wave: Some(wave.to_wire()), left: *left })
             }
             Self::Drained => Message::Drained(nothing),
         };
@@ -273,7 +324,10 @@ impl Wire for WaitingOn {
                 for_about: duration("silent.for_about_ms", for_about_ms, Duration::MAX)?,
                 since_start,
             },
-            Message::Held(reason) => Self::Held { reason: required_line("held", reason, LINE_CHARS_MAX)? },
+            Message::Held(held) => Self::Held(value("held", held)?),
+            Message::HeldHosts(wire::WaitingOnHeldHosts { hosts: some, more }) => {
+                Self::HeldHosts { hosts: hosts("held_hosts.hosts", &some)?, more }
+            }
             Message::Excepted(wire::WaitingOnExcepted { exception, rollout, code }) => Self::Excepted {
                 exception: value("excepted.exception", exception)?,
                 rollout: rollout_id("excepted.rollout", rollout)?,
@@ -283,6 +337,9 @@ impl Wire for WaitingOn {
                 rollout: rollout_id("failed.rollout", rollout)?,
                 code: optional_code("failed.code", code)?,
             },
+            Message::Retry(wire::WaitingOnRetry { wave, left }) => {
+                Self::Retry { wave: nested("retry.wave", wave)?, left }
+            }
             Message::Drained(wire::Nothing {}) => Self::Drained,
             Message::JoinedLaterThan(id) => {
                 Self::JoinedLater { rollout: rollout_id("joined_later_than", id)? }

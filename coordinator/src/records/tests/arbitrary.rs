@@ -16,7 +16,7 @@ use houston_common::release::{PackageVersion, Release, Settings, VersionSet};
 use houston_common::report::{Failure, Phase};
 use houston_common::rollout::{Cause, Exception};
 use houston_common::view::{Role, RoleBinding};
-use proptest::collection::{btree_map, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -26,7 +26,7 @@ use crate::audit::Audit;
 use crate::catalog::{NamedSet, Package};
 use crate::environment::Definition;
 use crate::environment::member::{Grant, Lane, Member, Step, Told};
-use crate::fleet::Host;
+use crate::fleet::{Hold, Host};
 use crate::rollout::ending::{Ending, Named, Reached};
 use crate::rollout::{Decision, Direction, Pause, Rolling, Rollout, Stage};
 use crate::state::{Edit, Meta};
@@ -91,7 +91,7 @@ fn policy() -> impl Strategy<Value = Policy> {
         first_zone,
         later_zones,
     });
-    let shares = (share(), share(), of(share()), share(), share(), share());
+    let shares = (share(), share(), of(share()), share(), share(), share(), any::<u32>());
     let times = (duration(), duration(), duration());
     let words =
         (select(vec![Pacing::Zonal, Pacing::Striped]), select(vec![OnFailure::Rollback, OnFailure::Halt]));
@@ -119,13 +119,23 @@ fn policy() -> impl Strategy<Value = Policy> {
         on_failure: rest.1.1,
         rollback_batch: shares.5,
         gates: rest.5,
+        retries: shares.6,
     })
+}
+
+fn hold() -> impl Strategy<Value = Hold> {
+    let by_operator = (label(), any::<String>(), of(fleet_time()));
+    prop_oneof![
+        by_operator.prop_map(|(name, reason, until)| Hold::Operator { name, reason, until }),
+        Just(Hold::Clone),
+        Just(Hold::ForeignAssignment),
+    ]
 }
 
 fn host() -> impl Strategy<Value = Host> {
     let named = (label(), label(), btree_map(label(), version(), 0..3));
     let key = (digest(), vec(any::<u8>(), 0..90), wall(), wall());
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), of(any::<String>()), of(any::<(u64, u64)>()));
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), of(hold()), of(any::<(u64, u64)>()));
     (named, key, flags).prop_map(|((id, zone, labels), (key, key_der, expires, enrolled_at), flags)| Host {
         id,
         zone,
@@ -200,7 +210,8 @@ fn member() -> impl Strategy<Value = Member> {
     );
     let lane = prop_oneof![Just(Lane::Standing), rollout_id().prop_map(Lane::Rollout)];
     let named = (label(), label(), label(), rollout_id());
-    let flags = (any::<bool>(), any::<bool>(), any::<u32>(), of(rollout_id()), of(fleet_time()));
+    let times = (of(fleet_time()), of(fleet_time()));
+    let flags = (any::<bool>(), any::<bool>(), any::<u32>(), of(rollout_id()), times, any::<u32>());
     let rest = (of(release()), of(told), of(grant), lane, step(), of(failure()));
     (named, flags, rest).prop_map(|((environment, host, zone, joined), flags, rest)| Member {
         environment,
@@ -211,12 +222,14 @@ fn member() -> impl Strategy<Value = Member> {
         settled: rest.0,
         owes: flags.1,
         told: rest.1,
-        answer_by: flags.4,
+        answer_by: flags.4.0,
         grant: rest.2,
         lane: rest.3,
         step: rest.4,
         started: flags.3,
-        lane_failures: flags.2,
+        failures: flags.2,
+        boxed_until: flags.4.1,
+        retries: flags.5,
         failure: rest.5,
     })
 }
@@ -291,8 +304,10 @@ fn rollout() -> impl Strategy<Value = Rollout> {
         .prop_map(|(zones, named)| Ending { zones, named });
     let how = (stage(), paused, of(cause()), of(cause()), any::<u32>(), of(ending), vec(decision(), 0..3));
     let in_zones = btree_map(label(), any::<u32>(), 0..3);
-    let counts = (any::<u32>(), of(label()), of(label()), any::<u32>(), vec(rollout_id(), 0..3), in_zones);
-    let proven = proptest::collection::btree_set(label(), 0..3);
+    let excluded = btree_set(label(), 0..3);
+    let counts =
+        (any::<u32>(), of(label()), of(label()), any::<u32>(), vec(rollout_id(), 0..3), in_zones, excluded);
+    let proven = btree_set(label(), 0..3);
     let where_to = (where_to, any::<u32>(), any::<u32>(), proven);
     (what, where_to, who, how, counts).prop_map(|(what, where_to, who, how, counts)| Rollout {
         id: what.0,
@@ -325,6 +340,7 @@ fn rollout() -> impl Strategy<Value = Rollout> {
         inherits: counts.4,
         request: who.4,
         decisions: how.6,
+        excluded: counts.6,
     })
 }
 

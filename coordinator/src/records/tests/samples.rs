@@ -20,7 +20,7 @@ use crate::audit::Audit;
 use crate::catalog::{NamedSet, Package};
 use crate::environment::Definition;
 use crate::environment::member::{Grant, Lane, Member, Step, Told};
-use crate::fleet::Host;
+use crate::fleet::{Hold, Host};
 use crate::rollout::ending::{Ending, Named, Reached};
 use crate::rollout::{Decision, Direction, Pause, Rolling, Rollout, Stage};
 use crate::state::{Edit, Meta};
@@ -54,7 +54,11 @@ fn host() -> Host {
         ephemeral: false,
         revoked: false,
         drained: true,
-        held: Some("disk is \"odd\"\n".to_owned()),
+        held: Some(Hold::Operator {
+            name: name("ann@example.com"),
+            reason: "disk is \"odd\"\n".to_owned(),
+            until: Some(FleetTime(7_200_000)),
+        }),
         start: Some((7, u64::MAX)),
     }
 }
@@ -129,7 +133,9 @@ fn members() -> Vec<Edit> {
         detached: i == 0,
         told: Some(told(false)),
         lane: Lane::Rollout(RolloutId(4)),
-        lane_failures: 1,
+        failures: 3,
+        boxed_until: Some(FleetTime(3_600_000)),
+        retries: 1,
         step,
         ..new.clone()
     });
@@ -165,6 +171,7 @@ fn rollouts() -> Vec<Edit> {
             remark: "seen enough".to_owned(),
             skipped: true,
         }],
+        excluded: [name("host-9")].into(),
         ..new()
     };
     let rolling =

@@ -7,7 +7,7 @@ use houston_common::rollout::{Cause, Exception, WaitingOn};
 
 use super::floors::Floors;
 use super::{CLOSED_PER_PLAN, Change, GRANTS_PER_PLAN, Grant, PREPARES_PER_PLAN, Plan, Turn};
-use super::{open_grants, unknown_health, updated_in};
+use super::{open_grants, retry, unknown_health, updated_in};
 use crate::environment::Environment;
 use crate::environment::index::{Class, Reach, Wellness};
 use crate::environment::member::Lane;
@@ -131,8 +131,8 @@ fn without_one_box(
         let exceptions = rollout.exceptions;
         plan.changes.push(Change::Turn(Turn::Halt(Cause::NobodyUpdated { exceptions })));
     } else if let Some(host) = index.all(Class::Held).next() {
-        let reason = format!("every host that is left is held, {host} among them");
-        plan.waiting.push(WaitingOn::Held { reason });
+        plan.waiting
+            .push(WaitingOn::HeldHosts { hosts: vec![host.clone()], more: index.count_all(Class::Held) - 1 });
     } else {
         plan.waiting.push(WaitingOn::NothingToRun);
     }
@@ -179,7 +179,7 @@ impl Wave<'_> {
             // The lost are left out when the last of the zone's hosts have had their turn.
             plan.waiting.push(waiting);
         } else {
-            self.end(plan);
+            self.end(fleet, plan);
         }
     }
 
@@ -221,8 +221,15 @@ impl Wave<'_> {
         self.rolling.has_granted() && self.zones.iter().any(|zone| any(&zone)) && is_over
     }
 
-    /// Everything that could be done is done: who is left is left out by name, then the wave bakes.
-    fn end(&self, plan: &mut Plan) {
+    /// Everything that could be done is done: who failed may be tried again, who is left is left out by name,
+    /// then the wave bakes.
+    fn end(&self, fleet: &Fleet, plan: &mut Plan) {
+        let retries = |zone| retry::retries(self.environment, self.rollout, zone, fleet);
+        let retries: Vec<Change> = self.zones.iter().flat_map(retries).take(CLOSED_PER_PLAN).collect();
+        if !retries.is_empty() {
+            plan.changes.extend(retries);
+            return;
+        }
         if self.rollout.extent(self.rolling.wave) == Extent::Everybody {
             leave_out_the_absent(self.environment, self.zones, plan);
         }

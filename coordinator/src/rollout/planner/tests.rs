@@ -3,6 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names the cases that it is about")]
 
 mod gates;
+mod holds;
 mod host;
 mod laws;
 mod planted;

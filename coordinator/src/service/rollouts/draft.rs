@@ -1,17 +1,18 @@
 //! A rollout before it exists: what it would be, and everything that speaks against it.
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::command::{EMPTY_VERSION_SET, StartRollout};
 use houston_common::digest::VersionSetDigest;
 use houston_common::error::{Code, Refusal};
-use houston_common::id::Zone;
+use houston_common::id::{HostId, Zone};
 use houston_common::policy::{Policy, Share};
 use houston_common::release::{Release, VersionSet};
 
 use super::super::catalog::set_named;
+use super::super::hosts::resolve;
 use super::super::{Caller, conflict, environment, next_rollout};
 use super::remember;
 use crate::environment::Environment;
@@ -44,13 +45,18 @@ pub(super) fn draft<'a>(
     {
         return Err(conflict(active));
     }
-    let scope = Scope::of(state, environment, &target);
+    let excluded = excluded(state, environment, &request.exclude)?;
+    let scope = Scope::of(state, environment, &target, &excluded);
     if scope.hosts == 0 {
         return Err(Refusal::new(
             Code::EnvironmentEmpty,
             format!("no host has the labels that environment {} selects", request.environment),
             "see them with `houston host list`, set them with `houston host label`",
         ));
+    }
+    if scope.hosts as usize == excluded.len() {
+        let what = format!("every host of {} is left out", request.environment);
+        return Err(Refusal::new(Code::EnvironmentEmpty, what, "leave out fewer with --exclude"));
     }
     let there_already = same(&target, &definition.baked) && scope.off == 0 && superseded.is_none();
     if there_already && !request.force {
@@ -74,9 +80,25 @@ pub(super) fn draft<'a>(
     let zones = scope.zones_in_order(&policy.zone_order);
     let (way_back, id) = (definition.baked, next_rollout(state));
     let rollout = Rollout::new(id, definition.name.clone(), way_back, target, policy, caller.name.clone());
-    let rollout = Rollout { reason: request.reason.clone(), inherits, ..rollout };
+    let rollout = Rollout { reason: request.reason.clone(), inherits, excluded, ..rollout };
     let rollout = rollout.over(zones, scope.planned(), scope.members()).begun(now);
     Ok(Draft { environment, rollout, superseded })
+}
+
+/// The hosts that are meant by name. E-HOST-UNKNOWN, also for one that is none of the environment's.
+fn excluded(state: &State, environment: &Environment, named: &[HostId]) -> Result<BTreeSet<HostId>, Refusal> {
+    let resolve = |name: &HostId| {
+        let host = resolve(state, name.as_str())?;
+        match environment.member(&host) {
+            Some(live) if !live.member.detached => Ok(host),
+            Some(_) | None => Err(Refusal::new(
+                Code::HostUnknown,
+                format!("host {host} does not belong to environment {}", environment.name()),
+                format!("see its hosts with `houston host list --environment {}`", environment.name()),
+            )),
+        }
+    };
+    named.iter().map(resolve).collect()
 }
 
 /// Takes back what a rollout that had succeeded did, as a new rollout to its way back.
@@ -89,7 +111,7 @@ pub(super) fn taking_back(
     wall: WallTime,
 ) -> Rollout {
     let definition = &environment.definition;
-    let scope = Scope::of(state, environment, &of.way_back);
+    let scope = Scope::of(state, environment, &of.way_back, &BTreeSet::new());
     let zones = scope.zones_in_order(&definition.policy.zone_order);
     // As carefully as it went forward: what was allowed an outage then is allowed it now.
     let (policy, id) = (of.policy.clone(), next_rollout(state));
@@ -136,7 +158,7 @@ fn pinned_policy(policy: &Policy, request: &StartRollout, target: &Release) -> P
 struct Scope<'a> {
     zones: BTreeMap<&'a Zone, ZoneScope>,
     hosts: u32,
-    /// Hosts that do not run the target.
+    /// Hosts that do not run the target and are not left out.
     off: u32,
 }
 
@@ -144,16 +166,21 @@ struct Scope<'a> {
 struct ZoneScope {
     hosts: u32,
     in_service: u32,
-    /// In service, and not on the target.
+    /// In service, not on the target, and not left out.
     to_move: u32,
 }
 
 impl<'a> Scope<'a> {
-    fn of(state: &'a State, environment: &Environment, target: &Release) -> Self {
+    fn of(
+        state: &'a State,
+        environment: &Environment,
+        target: &Release,
+        excluded: &BTreeSet<HostId>,
+    ) -> Self {
         let mut scope = Self { zones: BTreeMap::new(), hosts: 0, off: 0 };
         for live in environment.members().filter(|live| !live.member.detached) {
             let Some(entry) = state.fleet.get(&live.member.host) else { continue };
-            let off = is_off(&live.member, target);
+            let off = is_off(&live.member, target) && !excluded.contains(&live.member.host);
             let zone = scope.zones.entry(&entry.host.zone).or_default();
             zone.hosts += 1;
             zone.in_service += u32::from(live.member.in_service());

@@ -9,14 +9,14 @@ use houston_common::digest::Digest;
 use houston_common::error::Refusal;
 use houston_common::id::{HostId, Zone};
 use houston_common::policy::Pacing;
-use houston_common::rollout::Wave;
+use houston_common::rollout::{Exception, Wave};
 
 use super::super::Caller;
 use super::super::environments::policy_fields;
 use super::draft::{Draft, draft, in_service};
 use crate::environment::Environment;
 use crate::environment::index::{Class, Reach};
-use crate::environment::member::Member;
+use crate::environment::member::{Lane, Member, Step};
 use crate::rollout::Rollout;
 use crate::rollout::gates::GateValues;
 use crate::rollout::pacing::Extent;
@@ -46,6 +46,7 @@ pub fn plan(
         hosts: hosts_to_change(state, &draft),
         floor: floor(rollout.policy.fleet_floor, planned, in_service(planned)),
         supersedes: draft.superseded.map(|superseded| superseded.id),
+        excluded: rollout.excluded.iter().cloned().collect(),
     })
 }
 
@@ -69,6 +70,9 @@ pub(super) fn plan_hash(draft: &Draft<'_>) -> Digest {
     for zone in &rollout.zones {
         let _ = writeln!(text, "zone {zone}");
     }
+    for host in &rollout.excluded {
+        let _ = writeln!(text, "exclude {host}");
+    }
     for live in environment.members().filter(|live| !live.member.detached) {
         let settled =
             live.member.settled.map_or_else(|| "nothing".to_owned(), |release| release.digest().to_string());
@@ -84,7 +88,10 @@ fn supposed(state: &State, draft: &Draft<'_>) -> Environment {
     after.rollout = Some(rollout.clone());
     for live in environment.members() {
         let Some(entry) = state.fleet.get(&live.member.host) else { continue };
-        let member = Member { zone: entry.host.zone.clone(), ..live.member.clone() };
+        let mut member = Member { zone: entry.host.zone.clone(), ..live.member.clone() };
+        if rollout.excluded.contains(&member.host) {
+            (member.lane, member.step) = (Lane::Rollout(rollout.id), Step::Excepted(Exception::Excluded));
+        }
         let host = member.host.clone();
         after.put_member(member, &state.fleet);
         if let Some(report) = &live.report {
@@ -104,7 +111,9 @@ fn waves(state: &State, after: &Environment, rollout: &Rollout, now: FleetTime) 
         | Change::Prepare { .. }
         | Change::Late { .. }
         | Change::Except { .. }
-        | Change::Overdue { .. } => None,
+        | Change::Overdue { .. }
+        | Change::LetOut { .. }
+        | Change::Retry { .. } => None,
     });
     let one_box = one_box.next();
     let first_wave = PlannedWave {

@@ -55,8 +55,9 @@ pub fn start(
     let name = |release: &Release| state.catalog.view(release).name;
     let flags =
         [("supersede", request.supersede), ("force", request.force), ("allow-outage", request.allow_outage)];
-    let flags: String =
-        flags.into_iter().filter(|(_, on)| *on).map(|(flag, _)| format!(" --{flag}")).collect();
+    let flags = flags.into_iter().filter(|(_, on)| *on).map(|(flag, _)| format!(" --{flag}"));
+    let excluded = rollout.excluded.iter().map(|host| format!(" --exclude {host}"));
+    let flags: String = flags.chain(excluded).collect();
     let differs = differing(&environment.definition.policy, &rollout.policy);
     let change = Change {
         what: format!("rollout.start {} {id}", request.environment),
@@ -125,12 +126,13 @@ fn fingerprint(request: &StartRollout) -> String {
         idempotency_key,
         plan_hash,
         policy,
+        exclude,
     } = request;
     let Some(key) = idempotency_key else { return String::new() };
     let hash = plan_hash.map(|hash| hash.to_string()).unwrap_or_default();
     let policy = policy.as_ref().map(policy_fields).unwrap_or_default();
     let text = format!(
-        "houston-request 1\n{environment}\n{version_set}\n{supersede} {force} {allow_outage} {hash}\n{policy:?}\n{reason}"
+        "houston-request 1\n{environment}\n{version_set}\n{supersede} {force} {allow_outage} {hash}\n{policy:?}\n{exclude:?}\n{reason}"
     );
     format!("{key} {}", Digest::of(text.as_bytes()))
 }

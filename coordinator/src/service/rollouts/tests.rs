@@ -160,6 +160,48 @@ fn uninstalling_wants_the_plans_hash_or_force() {
 }
 
 #[test]
+fn hosts_are_left_out_by_name() {
+    let mut world = World::prod();
+    for id in ["d1-k3f9x", "d2-aaaaa"] {
+        world.host(id, "d", &[("env", "prod")]);
+    }
+    world.host("other", "d", &[]);
+    let without =
+        |hosts: &[&str]| StartRollout { exclude: hosts.iter().map(|id| name(id)).collect(), ..to("v2") };
+    refused(world.start(&without(&["nobody"])), Code::HostUnknown);
+    let told = refused(world.start(&without(&["other"])), Code::HostUnknown);
+    assert!(told.contains("does not belong to environment prod"), "{told}");
+    let all = ["a1", "a2", "b1", "b2", "c1", "c2", "d1", "d2"];
+    refused(world.start(&without(&all)), Code::EnvironmentEmpty);
+    // Once is enough, however it is called.
+    let request = without(&["d1", "d1-k3f9x", "b2"]);
+    let planned = plan(&world.state, &alice(), &request, world.now).expect("a plan");
+    assert_eq!(planned.excluded, [name::<HostId>("b2"), name("d1-k3f9x")]);
+    assert_eq!((planned.hosts, planned.waves[0].hosts), (6, 1));
+    let whole = plan(&world.state, &alice(), &to("v2"), world.now).expect("a plan");
+    assert_ne!(planned.plan_hash, whole.plan_hash);
+    refused(
+        world.start(&StartRollout { plan_hash: Some(whole.plan_hash), ..request.clone() }),
+        Code::PlanChanged,
+    );
+    world.start(&StartRollout { plan_hash: Some(planned.plan_hash), ..request }).expect("as planned");
+    assert!(
+        world.last_audit().after.ends_with(" --exclude b2 --exclude d1-k3f9x"),
+        "{:?}",
+        world.last_audit()
+    );
+}
+
+#[test]
+fn where_only_who_is_left_out_is_behind_there_is_nothing_to_do() {
+    let mut world = World::prod();
+    world.edit_member("a1", |member| member.settled = None);
+    let request = StartRollout { exclude: vec![name("a1")], ..to("v1") };
+    refused(world.start(&request), Code::NoChange);
+    world.start(&to("v1")).expect("there is a1");
+}
+
+#[test]
 fn a_plan_is_kept_to_or_refused() {
     let mut world = World::prod();
     let planned = plan(&world.state, &alice(), &to("v2"), world.now).expect("a plan");

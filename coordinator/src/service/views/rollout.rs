@@ -115,11 +115,16 @@ fn as_it_ended(environment: &Environment, rollout: &Rollout, ending: &Ending) ->
         held: false,
         failure: named.failure.as_ref().map(|failure| with_log(environment, rollout, named, failure)),
     };
+    let named = ending.named.iter().filter_map(|named| exception(&named.host, named.step));
+    // All of these are known, however few names were kept.
+    let excluded =
+        rollout.excluded.iter().filter(|host| ending.named.iter().all(|named| named.host != **host));
+    let excluded = excluded.map(|host| (host.clone(), Exception::Excluded));
     Parts {
         zones: rollout.zones.iter().chain(later).map(view).collect(),
         waiting: Vec::new(),
         notable: ending.named.iter().map(host).collect(),
-        exceptions: ending.named.iter().filter_map(|named| exception(&named.host, named.step)).collect(),
+        exceptions: named.chain(excluded).collect(),
     }
 }
 
@@ -157,7 +162,8 @@ pub fn summaries(state: &State, rollouts: &[&Rollout]) -> Vec<RolloutSummary> {
             hosts,
             updated,
             failures: rollout.failures,
-            exceptions: rollout.exceptions,
+            // Those that the operator left out are counted apart from the ones that the lost budget judges.
+            exceptions: rollout.exceptions + rollout.excluded.len() as u32,
         }
     };
     rollouts.iter().map(summary).collect()
@@ -279,6 +285,7 @@ fn concerned(environment: &Environment) -> Vec<&Live> {
         Class::Updated(Wellness::Lost),
         Class::Updated(Wellness::Unknown),
         Class::Held,
+        Class::Excluded,
         Class::Unprepared(Reach::Away),
         Class::Preparing(Reach::Away),
         Class::Ready(Reach::Away),
@@ -293,7 +300,7 @@ fn host_in(state: &State, rollout: &Rollout, live: &Live) -> Option<HostInRollou
         zone: live.member.zone.clone(),
         state: host_state(rollout, live, entry),
         lost: entry.presence() == Presence::Lost,
-        held: entry.host.held.is_some() || entry.host.revoked,
+        held: entry.host.held.is_some() || entry.host.revoked || live.member.is_boxed(),
         failure: live.member.failure.clone(),
     })
 }

@@ -13,7 +13,7 @@ use super::world::{PROD, World, policy, release};
 use crate::environment::index::{Class, Wellness};
 use crate::environment::member::{Lane, Member, Step};
 use crate::environment::{Environment, Live};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Hold};
 use crate::rollout::planner::{self, Change, GateValues, Grant, Plan, Turn};
 use crate::rollout::{Rolling, Rollout, Stage};
 
@@ -333,7 +333,7 @@ const CASES: [Case; 19] = [
         rounds(world, 20);
     }),
     (Planted::LookUpWayBack, "E15", nine, |world| {
-        world.edit_host("a1", |host| host.held = Some("odd".to_owned()));
+        world.edit_host("a1", |host| host.held = Some(Hold::Clone));
         start(world);
         rounds(world, 10);
         world.abort();

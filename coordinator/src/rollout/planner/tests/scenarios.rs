@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use houston_common::policy::{OnFailure, Share};
 use houston_common::release::Release;
-use houston_common::rollout::{Cause, Exception, RolloutState, WaitingOn};
+use houston_common::rollout::{Cause, Exception, Held, RolloutState, WaitingOn};
 
 use super::host::Manner;
 use super::world::{PROD, ROUND, SIDE, World, name, policy, release};
 use crate::environment::member::{Lane, Step};
+use crate::fleet::Hold;
 use crate::rollout::Stage;
 
 const ZONES: [(&str, u32); 3] = [("a", 3), ("b", 3), ("c", 3)];
@@ -164,9 +165,9 @@ fn a_host_silent_while_granted_fails_at_its_deadline() {
 #[test]
 fn a_held_host_takes_no_change_and_is_named() {
     let mut world = nine();
-    world.edit_host("a1", |host| host.held = Some("disk is odd".to_owned()));
+    world.edit_host("a1", |host| host.held = Some(Hold::Clone));
     world.start(release(2), false).expect("started");
-    assert_eq!(world.explain("a1"), WaitingOn::Held { reason: "disk is odd".to_owned() });
+    assert_eq!(world.explain("a1"), WaitingOn::Held(Held::Clone));
     assert_eq!(world.until_over(), Stage::Succeeded);
     assert_eq!(world.member("a1").step, Step::Excepted(Exception::Held));
     assert_eq!(world.running("a1"), release(1));
@@ -496,8 +497,8 @@ fn a_lane_host_that_keeps_failing_is_left_alone() {
     world.manner("d1", release(1), Manner::Fails);
     world.join("d1", "d");
     world.rounds(60);
-    assert_eq!(world.member("d1").lane_failures, 3);
-    assert!(matches!(world.explain("d1"), WaitingOn::Held { .. }), "{:?}", world.explain("d1"));
+    assert_eq!(world.member("d1").failures, 3);
+    assert!(matches!(world.explain("d1"), WaitingOn::Held(_)), "{:?}", world.explain("d1"));
     assert!(world.granted().is_empty());
 }
 

@@ -111,6 +111,11 @@ impl Laws {
         if live.member.detached || entry.host.held.is_some() || entry.host.revoked {
             self.broke("scope", format!("{host} is detached, held or revoked"));
         }
+        let excluded = environment.rollout.as_ref().is_some_and(|rollout| rollout.excluded.contains(host));
+        if live.member.boxed_until.is_some() && !grant.taking_back || excluded && grant.lane != Lane::Standing
+        {
+            self.broke("scope", format!("{host} is in the penalty box, or left out"));
+        }
         let key = (environment.name().clone(), host.clone());
         let Some((before, ground)) = self.explained.get(&key) else { return };
         let now = Ground::of(environment);

@@ -1,6 +1,9 @@
 //! What operators do, as the services have the engine carry it out.
 
+use houston_common::command::HostChange;
+
 use super::*;
+use crate::service::{self, Caller};
 
 impl World {
     /// Returns the new rollout, or the one in its way.
@@ -52,9 +55,13 @@ impl World {
         let mut zones: Vec<Zone> = environment.index().zones().map(|(zone, _)| zone.clone()).collect();
         zones.sort_by_key(|zone| policy.zone_order.iter().position(|z| z == zone).unwrap_or(usize::MAX));
         let planned = environment.index().zones().map(|(zone, counts)| (zone.clone(), counts.in_service));
+        // Refused, as operators are, if nobody is left; the way back of a success leaves nobody out.
+        let is_all = environment.members().all(|live| self.exclude.contains(&live.member.host));
+        let excluded =
+            if is_all || direction != Direction::Forward { BTreeSet::new() } else { self.exclude.clone() };
         let members = environment.index().zones().map(|(zone, n)| (zone.clone(), n.hosts)).collect();
         let rollout = Rollout::new(meta.rollout, name(PROD), way_back, target, policy, name("ann"));
-        let rollout = Rollout { direction, stage, inherits, ..rollout };
+        let rollout = Rollout { direction, stage, inherits, excluded, ..rollout };
         let rollout = rollout.over(zones, planned.collect(), members);
         self.edit(Edit::Meta(meta));
         self.edit(Edit::Rollout(rollout));
@@ -149,6 +156,17 @@ impl World {
         }
         self.edit(Edit::Host(after));
         for edit in edits {
+            self.edit(edit);
+        }
+        self.settle();
+    }
+
+    /// Whatever keeps the host from changes ends.
+    pub(in super::super) fn release(&mut self, host: &str) {
+        let (caller, request) =
+            (Caller::new(name("ann")), HostChange { host: name(host), reason: String::new() });
+        let decided = service::hosts::release(&self.state, &caller, &request).expect("a host");
+        for edit in decided.edits {
             self.edit(edit);
         }
         self.settle();
