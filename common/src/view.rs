@@ -87,6 +87,9 @@ pub struct RolloutView {
     /// whose names were kept.
     pub notable: Vec<HostInRollout>,
     pub exceptions: Vec<(HostId, Exception)>,
+    /// Hosts that it had not touched and that had turned unhealthy when its failure budget was crossed, some
+    /// of them: evidence that something else is broken than the release.
+    pub untouched_unwell: Vec<HostId>,
     /// What people have decided about its gates, the newest last; at most 32.
     pub decisions: Vec<GateDecision>,
 }

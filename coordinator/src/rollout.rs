@@ -71,6 +71,12 @@ pub struct Rollout {
     pub first_failure: Option<HostId>,
     /// The host that failed last: named when the budget is crossed.
     pub last_failure: Option<HostId>,
+    /// Hosts in service that were unhealthy when it began; more than [`UNWELL_MAX`] say that no conclusion
+    /// can be drawn.
+    pub unwell_before: Vec<HostId>,
+    /// Hosts that it had not touched and that had turned unhealthy when its failure budget was crossed, some
+    /// of them: evidence that something else is broken than the release.
+    pub untouched_unwell: Vec<HostId>,
     pub exceptions: u32,
     /// Earlier rollouts that this one superseded, or that were aborted, with hosts still on their
     /// release: a rollback takes these back too.
@@ -96,6 +102,8 @@ pub struct Decision {
     pub skipped: bool,
 }
 
+/// Hosts that are remembered as unhealthy.
+pub const UNWELL_MAX: usize = 32;
 /// The wait that every wave has, as a gate that can be passed over.
 pub const BAKE: &str = "bake";
 /// Decisions that are kept: those of one wave, twice over.
@@ -212,6 +220,8 @@ impl Rollout {
             failures_in: BTreeMap::new(),
             first_failure: None,
             last_failure: None,
+            unwell_before: Vec::new(),
+            untouched_unwell: Vec::new(),
             exceptions: 0,
             inherits: Vec::new(),
             request: String::new(),

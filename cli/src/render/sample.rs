@@ -78,6 +78,7 @@ pub fn rolling() -> RolloutView {
         available: 5,
         notable: vec![host("web-2-aaaaa", "a", HostState::Activating(Phase::Starting))],
         exceptions: Vec::new(),
+        untouched_unwell: Vec::new(),
         decisions: Vec::new(),
     }
 }

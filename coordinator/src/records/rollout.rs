@@ -67,6 +67,8 @@ struct RolloutRecord {
     failures_in: BTreeMap<Zone, u32>,
     first_failure: Option<HostId>,
     last_failure: Option<HostId>,
+    unwell_before: Vec<HostId>,
+    untouched_unwell: Vec<HostId>,
     exceptions: u32,
     inherits: Vec<RolloutId>,
     request: String,

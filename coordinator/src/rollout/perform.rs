@@ -13,7 +13,8 @@ use houston_common::report::{Failure, Phase};
 use houston_common::rollout::{Cause, Exception};
 
 use super::planner::{Change, Grant, Plan, Turn, is_proved, note_proven};
-use super::{Direction, Rolling, Rollout, Stage, fold, outcome};
+use super::{Direction, Rolling, Rollout, Stage, UNWELL_MAX, fold, outcome};
+use crate::environment::index::{Class, Reach};
 use crate::environment::member::{self, Lane, Member, Step, Told};
 use crate::environment::{BAD_MAX, Definition, Environment, Live};
 use crate::fleet::{Entry, Fleet};
@@ -253,10 +254,12 @@ impl Work<'_> {
                 rollout.stage = Stage::Rolling(Rolling::begin(rollout.reached));
             }
             Turn::Halt(cause) => {
+                rollout.untouched_unwell = untouched_unwell(self.environment, rollout, cause);
                 rollout.stage = Stage::Halted;
                 rollout.because(cause.clone());
             }
             Turn::RollBack(cause) => {
+                rollout.untouched_unwell = untouched_unwell(self.environment, rollout, cause);
                 begin_rollback(rollout, self.environment);
                 rollout.because(cause.clone());
                 mark_bad(&mut self.definition, rollout);
@@ -279,6 +282,22 @@ impl Work<'_> {
             }
         }
     }
+}
+
+/// Hosts that turned unhealthy since the rollout began, and that it had not come to yet. A release cannot have
+/// broken them. The walk is over the hosts that are down and to come, once in a rollout that has failed.
+fn untouched_unwell(environment: &Environment, rollout: &Rollout, cause: &Cause) -> Vec<HostId> {
+    if !matches!(cause, Cause::FailureBudget { .. }) || rollout.unwell_before.len() > UNWELL_MAX {
+        return rollout.untouched_unwell.clone();
+    }
+    let to_come = [Class::Unprepared, Class::Preparing, Class::Ready].map(|class| class(Reach::Down));
+    let down = to_come.into_iter().flat_map(|class| environment.index().all(class));
+    let turned = down.filter(|host| {
+        let live = environment.member(host);
+        live.is_some_and(|live| live.member.in_service() && live.is_unhealthy())
+            && !rollout.unwell_before.contains(host)
+    });
+    turned.take(UNWELL_MAX).cloned().collect()
 }
 
 /// How long a host may take to fetch, lay out and check: three times what it may take to activate, since

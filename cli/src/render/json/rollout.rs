@@ -38,6 +38,7 @@ pub fn rollout(view: &RolloutView) -> Value {
         "available": view.available,
         "notable": view.notable.iter().map(host_in_rollout).collect::<Vec<_>>(),
         "exceptions": exceptions,
+        "untouched_unwell": texts(&view.untouched_unwell),
         "decisions": view.decisions.iter().map(decision).collect::<Vec<_>>(),
     })
 }

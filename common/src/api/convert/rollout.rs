@@ -217,6 +217,7 @@ impl Wire for RolloutView {
             notable,
             exceptions,
             decisions,
+            untouched_unwell,
         } = self;
         wire::RolloutView {
             id: id.0,
@@ -242,6 +243,7 @@ impl Wire for RolloutView {
             notable: to_list(notable),
             exceptions: to_list(exceptions),
             decisions: to_list(decisions),
+            untouched_unwell: to_names(untouched_unwell),
         }
     }
 
@@ -270,6 +272,7 @@ impl Wire for RolloutView {
             exceptions,
             first_cause,
             decisions,
+            untouched_unwell,
         } = message;
         Ok(Self {
             id: rollout_id("id", id)?,
@@ -295,6 +298,7 @@ impl Wire for RolloutView {
             notable: list("notable", notable, NAMED_HOSTS_MAX)?,
             exceptions: list("exceptions", exceptions, EXCEPTIONS_MAX)?,
             decisions: list("decisions", decisions, DECISIONS_MAX)?,
+            untouched_unwell: names("untouched_unwell", &untouched_unwell, NAMED_HOSTS_MAX)?,
         })
     }
 }

@@ -283,6 +283,7 @@ samples! {
         zones: |s| s.some(3, sample), waiting: |s| s.some(3, sample), hosts: Seed::number, updated: Seed::number,
         failures: Seed::number, floor: Seed::number, available: Seed::number, notable: |s| s.some(3, sample),
         exceptions: |s| s.some(3, |s| (s.name(), s.pick(&Exception::ALL))), decisions: |s| s.some(3, sample),
+        untouched_unwell: |s| s.some(3, Seed::name),
     }
     RolloutSummary {
         id: Seed::id, environment: Seed::name, state: |s| s.pick(&RolloutState::ALL), cause: |s| s.maybe(sample),

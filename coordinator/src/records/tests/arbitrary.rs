@@ -305,8 +305,17 @@ fn rollout() -> impl Strategy<Value = Rollout> {
     let how = (stage(), paused, of(cause()), of(cause()), any::<u32>(), of(ending), vec(decision(), 0..3));
     let in_zones = btree_map(label(), any::<u32>(), 0..3);
     let excluded = btree_set(label(), 0..3);
-    let counts =
-        (any::<u32>(), of(label()), of(label()), any::<u32>(), vec(rollout_id(), 0..3), in_zones, excluded);
+    let counts = (
+        any::<u32>(),
+        of(label()),
+        of(label()),
+        any::<u32>(),
+        vec(rollout_id(), 0..3),
+        in_zones,
+        excluded,
+        vec(label(), 0..3),
+        vec(label(), 0..3),
+    );
     let proven = btree_set(label(), 0..3);
     let where_to = (where_to, any::<u32>(), any::<u32>(), proven);
     (what, where_to, who, how, counts).prop_map(|(what, where_to, who, how, counts)| Rollout {
@@ -336,6 +345,8 @@ fn rollout() -> impl Strategy<Value = Rollout> {
         failures_in: counts.5,
         first_failure: counts.1,
         last_failure: counts.2,
+        unwell_before: counts.7,
+        untouched_unwell: counts.8,
         exceptions: counts.3,
         inherits: counts.4,
         request: who.4,

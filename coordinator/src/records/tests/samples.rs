@@ -160,6 +160,8 @@ fn rollouts() -> Vec<Edit> {
         earned: 2,
         proven: [name("a")].into(),
         failures_in: [(name("a"), 1)].into(),
+        unwell_before: vec![name("host-7")],
+        untouched_unwell: vec![name("host-8")],
         exceptions: 1,
         inherits: vec![RolloutId(1)],
         request: "3f2a".to_owned(),

@@ -19,7 +19,7 @@ use crate::environment::Environment;
 use crate::environment::index::Counts;
 use crate::environment::member::Member;
 use crate::rollout::planner::floors::floor;
-use crate::rollout::{Direction, Rollout, Stage};
+use crate::rollout::{Direction, Rollout, Stage, UNWELL_MAX};
 use crate::state::{Edit, Meta, State};
 
 /// A rollout as it would be created, with what it rests on.
@@ -80,7 +80,8 @@ pub(super) fn draft<'a>(
     let zones = scope.zones_in_order(&policy.zone_order);
     let (way_back, id) = (definition.baked, next_rollout(state));
     let rollout = Rollout::new(id, definition.name.clone(), way_back, target, policy, caller.name.clone());
-    let rollout = Rollout { reason: request.reason.clone(), inherits, excluded, ..rollout };
+    let unwell_before = unwell(environment);
+    let rollout = Rollout { reason: request.reason.clone(), inherits, excluded, unwell_before, ..rollout };
     let rollout = rollout.over(zones, scope.planned(), scope.members()).begun(now);
     Ok(Draft { environment, rollout, superseded })
 }
@@ -99,6 +100,12 @@ fn excluded(state: &State, environment: &Environment, named: &[HostId]) -> Resul
         }
     };
     named.iter().map(resolve).collect()
+}
+
+/// Hosts in service that are unhealthy: one more than are remembered, if there are so many.
+fn unwell(environment: &Environment) -> Vec<HostId> {
+    let unwell = environment.members().filter(|live| live.member.in_service() && live.is_unhealthy());
+    unwell.map(|live| live.member.host.clone()).take(UNWELL_MAX + 1).collect()
 }
 
 /// Takes back what a rollout that had succeeded did, as a new rollout to its way back.

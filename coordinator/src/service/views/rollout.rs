@@ -63,6 +63,7 @@ pub fn rollout(state: &State, rollout: &Rollout, revision: u64, now: FleetTime) 
         notable,
         exceptions,
         zones,
+        untouched_unwell: rollout.untouched_unwell.clone(),
         decisions: rollout.decisions.iter().map(|decision| view_of(rollout, decision)).collect(),
     }
 }

@@ -559,3 +559,21 @@ fn a_restart_at_any_moment_changes_no_result() {
         }
     }
 }
+
+/// Nomad 12940: what was broken was not the release.
+#[test]
+fn untouched_hosts_that_turn_bad_meanwhile_are_told_as_evidence() {
+    let mut world = nine();
+    world.sick("c1", true);
+    world.rounds(2);
+    world.start(release(2), false).expect("started");
+    world.until("a zone moves", |world| world.newest().current_wave() == 1 && !world.granted().is_empty());
+    let host = world.on(release(2)).remove(0);
+    for untouched in ["c2", "c3"] {
+        world.sick(untouched, true);
+    }
+    world.poll_all();
+    world.sick(&host, true);
+    world.until("it goes back", |world| world.newest().goes_back() || world.newest().is_over());
+    assert_eq!(world.newest().untouched_unwell, [name::<HostId>("c2"), name("c3")], "c1 was unwell before");
+}

@@ -61,7 +61,9 @@ impl World {
             if is_all || direction != Direction::Forward { BTreeSet::new() } else { self.exclude.clone() };
         let members = environment.index().zones().map(|(zone, n)| (zone.clone(), n.hosts)).collect();
         let rollout = Rollout::new(meta.rollout, name(PROD), way_back, target, policy, name("ann"));
-        let rollout = Rollout { direction, stage, inherits, excluded, ..rollout };
+        let unwell = environment.members().filter(|live| live.member.in_service() && live.is_unhealthy());
+        let unwell_before = unwell.map(|live| live.member.host.clone()).collect();
+        let rollout = Rollout { direction, stage, inherits, excluded, unwell_before, ..rollout };
         let rollout = rollout.over(zones, planned.collect(), members);
         self.edit(Edit::Meta(meta));
         self.edit(Edit::Rollout(rollout));
