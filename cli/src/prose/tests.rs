@@ -75,7 +75,7 @@ fn every_kind() -> Vec<WaitingOn> {
         WaitingOn::Excepted { exception: Exception::PrepareFailed, rollout, code: Some(Code::HookExit) },
         WaitingOn::JoinedLater { rollout },
         WaitingOn::WentBack { rollout },
-        WaitingOn::Retry { wave: Wave::Zone("b".parse().expect("zone")), left: 2 },
+        WaitingOn::Retry { wave: Wave::Zones(vec!["b".parse().expect("zone")]), left: 2 },
     ]
 }
 

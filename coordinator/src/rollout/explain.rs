@@ -289,10 +289,10 @@ fn code(member: &Member) -> Option<Code> {
 
 /// It is tried again, if its wave is on.
 fn retry(rollout: &Rollout, live: &Live, entry: &Entry) -> Option<WaitingOn> {
-    let own = rollout.wave_of(&live.member.zone);
-    let is_on = matches!(&rollout.stage, Stage::Rolling(rolling) if rolling.wave == own);
+    let Stage::Rolling(rolling) = &rollout.stage else { return None };
+    let is_on = rollout.zones_of(rolling.wave).contains(&live.member.zone);
     let left = planner::retry::left(rollout, live, entry);
-    (is_on && left > 0).then(|| WaitingOn::Retry { wave: rollout.wave(own), left })
+    (is_on && left > 0).then(|| WaitingOn::Retry { wave: rollout.wave(rolling.wave), left })
 }
 
 fn ended(rollout: &Rollout, live: &Live) -> WaitingOn {

@@ -24,7 +24,7 @@ pub fn begin_revert(
     let was_down = grant.was_down;
     member.failure = failure.map(cut);
     let rollout = rollout.filter(|rollout| member.lane == Lane::Rollout(rollout.id));
-    if is_the_hosts(member.lane, rollout.as_deref(), was_down) {
+    if is_the_hosts(member, rollout.as_deref(), was_down) {
         member.fail_again(now);
     }
     if let Some(rollout) = rollout {
@@ -36,10 +36,12 @@ pub fn begin_revert(
 /// one host fails on a bad release, others would too. So none does in a first batch, whose budget is
 /// zero, nor once hosts go back; and the failure that crosses a later budget is forgiven when it does.
 /// What the standing lane offers has been proved by a rollout.
-fn is_the_hosts(lane: Lane, rollout: Option<&Rollout>, was_down: bool) -> bool {
-    let Lane::Rollout(_) = lane else { return true };
+fn is_the_hosts(member: &Member, rollout: Option<&Rollout>, was_down: bool) -> bool {
+    let Lane::Rollout(_) = member.lane else { return true };
     rollout.is_some_and(|rollout| match rollout.stage {
-        Stage::Rolling(_) | Stage::Baking { .. } => was_down || !rollout.is_first_batch(),
+        Stage::Rolling(_) | Stage::Baking { .. } | Stage::Gated { .. } => {
+            was_down || !rollout.is_first_batch(&member.zone)
+        }
         Stage::RollingBack
         | Stage::Halted
         | Stage::Succeeded

@@ -2,8 +2,8 @@
 
 use super::waiting::REASONS_MAX;
 use super::{
-    InvalidField, LINE_CHARS_MAX, LIST_MAX, NAMED_HOSTS_MAX, Wire, duration, line, list, name, nested,
-    optional, required, rollout_id, to_list, value, wall_time, wire_enum,
+    InvalidField, LINE_CHARS_MAX, LIST_MAX, NAMED_HOSTS_MAX, Wire, duration, line, list, name, names, nested,
+    optional, required, rollout_id, to_list, to_names, value, wall_time, wire_enum,
 };
 use crate::api::wire;
 use crate::clock::{DURATION_MAX, millis};

@@ -4,7 +4,7 @@ use super::view::WORD_BYTES_MAX;
 use super::waiting::hosts;
 use super::{
     InvalidField, LINE_CHARS_MAX, LIST_MAX, Wire, digest, distinct, duration, line, list, name, names,
-    nested, rollout_id, to_bytes, to_list, to_names, word,
+    nested, optional, rollout_id, to_bytes, to_list, to_names, word,
 };
 use crate::api::wire;
 use crate::clock::{DURATION_MAX, millis};
