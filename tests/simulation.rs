@@ -29,7 +29,7 @@ const CORPUS: &str = include_str!("simulation/seeds.txt");
 /// Seeds of one test run. With the planted bugs about three minutes on one busy core.
 const SEEDS: u64 = 120;
 /// Seeds that a planted bug may hide in.
-const PLANTED_SEEDS: u64 = 40;
+const PLANTED_SEEDS: u64 = 80;
 
 fn name<T: FromStr<Err: Debug>>(text: &str) -> T {
     text.parse().expect("a name")
