@@ -124,14 +124,7 @@ fn of_host(waiting: &WaitingOn, environment: &EnvironmentName) -> String {
         WaitingOn::NotHeardYet => "It has not been heard of since the coordinator started. \
              Hosts check in within a minute; if it does not, see whether houston-agent runs."
             .to_owned(),
-        WaitingOn::Held(Held::Revoked) => {
-            "It takes no change: its certificate is revoked. Enroll it again, or `houston host remove` it."
-                .to_owned()
-        }
-        WaitingOn::Held(why) => format!(
-            "It takes no change: {}. `houston host release` ends that once the reason is gone.",
-            held(why)
-        ),
+        WaitingOn::Held(why) => takes_no_change(why),
         WaitingOn::Detached => format!(
             "The selector of {environment} no longer fits it, so it keeps running what it runs. \
              `houston host label` or a new selector brings it back."
@@ -233,6 +226,16 @@ fn of_environment(waiting: &WaitingOn, environment: &EnvironmentName) -> String 
         ),
         _ => of_rollout(waiting, environment),
     }
+}
+
+fn takes_no_change(why: &Held) -> String {
+    let way_out = match why {
+        Held::Revoked => "Enroll it again, or `houston host remove` it.",
+        Held::Operator { .. } | Held::Clone | Held::ForeignAssignment | Held::PenaltyBox { .. } => {
+            "`houston host release` ends that once the reason is gone."
+        }
+    };
+    format!("It takes no change: {}. {way_out}", held(why))
 }
 
 /// Follows "It takes no change:", or stands in a list.

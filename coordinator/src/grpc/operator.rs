@@ -204,7 +204,14 @@ impl wire::operator_server::Operator for OperatorService {
 
     async fn release_host(&self, request: Request<wire::HostChangeRequest>) -> Answer<wire::HostView> {
         let (who, request) = ask::<HostChange>(request)?;
-        self.change_host(move |state, _| hosts::release(state, &who.anywhere()?, &request)).await
+        self.change_host(move |state, _| {
+            if hosts::is_in_doubt(state, &request.host)? {
+                // Whoever may tell machines apart, and no others, says which of them is the host.
+                who.must(Role::Admin, None)?;
+            }
+            hosts::release(state, &who.anywhere()?, &request)
+        })
+        .await
     }
 
     async fn revoke_host(&self, request: Request<wire::HostChangeRequest>) -> Answer<wire::HostView> {

@@ -173,14 +173,8 @@ fn rollout_grants(environment: &Environment, rollout: &Rollout, plan: &Plan) -> 
             if rollout.zone_over_budget(|zone| updated_in(environment, zone)).is_some() {
                 return broken("failure-budget", "a grant above a zone's failure budget");
             }
-            if let Some(grant) = grants.iter().find(|grant| is_once_too_often(environment, rollout, grant)) {
-                return broken("attempts", format!("{} again without a retry", grant.host));
-            }
-            if let Some(grant) = grants.iter().find(|grant| rollout.excluded.contains(&grant.host)) {
-                return broken("excluded", format!("{} was left out by name", grant.host));
-            }
-            if grants.iter().any(|grant| grant.release != rollout.target || grant.taking_back) {
-                return broken("destination", "a grant of something other than the target");
+            for grant in &grants {
+                has_a_turn(environment, rollout, grant)?;
             }
             batches(environment, rollout, rolling, &grants)?;
             Ok(())
@@ -264,13 +258,22 @@ fn batches(
     Ok(())
 }
 
-/// The host has had its turn in this rollout, or more retries than the policy has.
-fn is_once_too_often(environment: &Environment, rollout: &Rollout, grant: &Grant) -> bool {
-    let Some(live) = environment.member(&grant.host) else { return false };
-    let member = &live.member;
-    let own = member.lane == Lane::Rollout(rollout.id);
+/// It goes to the target, was not left out, and has not had its turn in this rollout, nor more retries than
+/// the policy has.
+fn has_a_turn(environment: &Environment, rollout: &Rollout, grant: &Grant) -> Result<(), Violation> {
+    if grant.release != rollout.target || grant.taking_back {
+        return broken("destination", "a grant of something other than the target");
+    }
+    if rollout.excluded.contains(&grant.host) {
+        return broken("excluded", format!("{} was left out by name", grant.host));
+    }
+    let Some(member) = environment.member(&grant.host).map(|live| &live.member) else { return Ok(()) };
     let ended = matches!(member.step, Step::Settled | Step::Reverted | Step::Failed | Step::Excepted(_));
-    own && (ended || member.retries > rollout.policy.retries)
+    let own = member.lane == Lane::Rollout(rollout.id);
+    if own && (ended || member.retries > rollout.policy.retries) {
+        return broken("attempts", format!("{} again without a retry", grant.host));
+    }
+    Ok(())
 }
 
 fn updated(environment: &Environment) -> u32 {

@@ -5,7 +5,7 @@ pub mod enrollment;
 #[cfg(test)]
 mod tests;
 
-use houston_common::clock::FleetTime;
+use houston_common::clock::{Exact, FleetTime};
 use houston_common::command::{DrainHost, EditHost, HoldHost, HostChange, HostFilter, ListHosts, Paged};
 use houston_common::error::{Code, Refusal, nearest};
 use houston_common::exchange::HOST_ENVIRONMENTS_MAX;
@@ -226,13 +226,15 @@ pub fn hold(
     if before.held.as_ref() == Some(&hold) {
         return Ok(Decided::nothing(before.id.clone()));
     }
-    let for_ms =
-        duration.map_or_else(|| "until it is released".to_owned(), |duration| format!("for {duration:?}"));
+    let term = match duration {
+        Some(duration) => format!("for {}", Exact(*duration)),
+        None => "until it is released".to_owned(),
+    };
     let change = Change {
         what: format!("host.hold {}", before.id),
         why: reason,
         before: before.held.as_ref().map(hold_text).unwrap_or_default(),
-        after: for_ms,
+        after: term,
     };
     let after = Host { held: Some(hold), ..before.clone() };
     Ok(caller.change(vec![Edit::Host(after)], change, before.id.clone()))
@@ -287,6 +289,12 @@ pub fn release(state: &State, caller: &Caller, request: &HostChange) -> Result<D
         after: String::new(),
     };
     Ok(caller.change(edits, change, host.id.clone()))
+}
+
+/// Whether the host is held because another machine may speak for it. E-HOST-UNKNOWN.
+pub fn is_in_doubt(state: &State, host: &HostId) -> Result<bool, Refusal> {
+    let held = &entry(state, host.as_str())?.host.held;
+    Ok(matches!(held, Some(Hold::Clone | Hold::ForeignAssignment)))
 }
 
 /// Of a clone it is forgotten which start of the agent was the newest: of two machines with one identity,

@@ -217,9 +217,7 @@ impl Wire for WaitingOn {
             Self::Gate { gate, before, closed, halts_in } => {
                 Message::Gate(gate::to_waiting(gate, before.as_ref(), closed, *halts_in))
             }
-            Self::Health { hosts, more } => {
-                Message::Health(wire::WaitingOnHealth { hosts: to_names(hosts), more: *more })
-            }
+            Self::Health { hosts, more } => Message::Health(to_hosts(hosts, *more)),
             Self::OtherEnvironment { host, environment } => {
                 let (host, environment) = (host.to_string(), environment.to_string());
                 Message::OtherEnvironment(wire::WaitingOnOtherEnvironment { host, environment })
@@ -239,12 +237,8 @@ impl Wire for WaitingOn {
             Self::CatchUp { hosts, more, away } => {
                 Message::CatchUp(wire::WaitingOnCatchUp { hosts: to_names(hosts), more: *more, away: *away })
             }
-            Self::OffBaked { hosts, more } => {
-                Message::OffBaked(wire::WaitingOnOffBaked { hosts: to_names(hosts), more: *more })
-            }
-            Self::HeldHosts { hosts, more } => {
-                Message::HeldHosts(wire::WaitingOnHeldHosts { hosts: to_names(hosts), more: *more })
-            }
+            Self::OffBaked { hosts, more } => Message::OffBaked(to_hosts(hosts, *more)),
+            Self::HeldHosts { hosts, more } => Message::HeldHosts(to_hosts(hosts, *more)),
             Self::Granted { quiet, deadline_in } => Message::Granted(wire::WaitingOnGranted {
                 deadline_in_ms: millis(*deadline_in),
                 quiet: quiet.as_ref().map(Wire::to_wire),
@@ -295,15 +289,8 @@ impl Wire for WaitingOn {
                 remaining: duration("bake.remaining_ms", remaining_ms, DURATION_MAX)?,
             },
             Message::Gate(gate) => gate::from_waiting(gate)?,
-            Message::Health(wire::WaitingOnHealth { hosts: some, more }) => {
-                Self::Health { hosts: hosts("health.hosts", &some)?, more }
-            }
-            Message::OtherEnvironment(wire::WaitingOnOtherEnvironment { host, environment }) => {
-                Self::OtherEnvironment {
-                    host: name("other_environment.host", &host)?,
-                    environment: name("other_environment.environment", &environment)?,
-                }
-            }
+            Message::Health(some) => named("health", some, |hosts, more| Self::Health { hosts, more })?,
+            Message::OtherEnvironment(message) => other_environment(message)?,
             Message::PausedBy(by) => Self::Paused { by: required_line("paused_by", by, LINE_CHARS_MAX)? },
             Message::Halted(cause) => Self::Halted { cause: value("halted", cause)? },
             Message::Turn(wire::WaitingOnTurn { wave, current }) => {
@@ -313,8 +300,8 @@ impl Wire for WaitingOn {
             Message::CatchUp(wire::WaitingOnCatchUp { hosts: some, more, away }) => {
                 Self::CatchUp { hosts: hosts("catch_up.hosts", &some)?, more, away }
             }
-            Message::OffBaked(wire::WaitingOnOffBaked { hosts: some, more }) => {
-                Self::OffBaked { hosts: hosts("off_baked.hosts", &some)?, more }
+            Message::OffBaked(some) => {
+                named("off_baked", some, |hosts, more| Self::OffBaked { hosts, more })?
             }
             Message::Granted(wire::WaitingOnGranted { deadline_in_ms, quiet }) => Self::Granted {
                 quiet: optional("granted.quiet", quiet)?,
@@ -325,14 +312,10 @@ impl Wire for WaitingOn {
                 since_start,
             },
             Message::Held(held) => Self::Held(value("held", held)?),
-            Message::HeldHosts(wire::WaitingOnHeldHosts { hosts: some, more }) => {
-                Self::HeldHosts { hosts: hosts("held_hosts.hosts", &some)?, more }
+            Message::HeldHosts(some) => {
+                named("held_hosts", some, |hosts, more| Self::HeldHosts { hosts, more })?
             }
-            Message::Excepted(wire::WaitingOnExcepted { exception, rollout, code }) => Self::Excepted {
-                exception: value("excepted.exception", exception)?,
-                rollout: rollout_id("excepted.rollout", rollout)?,
-                code: optional_code("excepted.code", code)?,
-            },
+            Message::Excepted(message) => excepted(message)?,
             Message::Failed(wire::WaitingOnFailed { rollout, code }) => Self::Failed {
                 rollout: rollout_id("failed.rollout", rollout)?,
                 code: optional_code("failed.code", code)?,
@@ -352,6 +335,36 @@ impl Wire for WaitingOn {
             Message::Detached(wire::Nothing {}) => Self::Detached,
         })
     }
+}
+
+fn to_hosts(hosts: &[HostId], more: u32) -> wire::WaitingOnHosts {
+    wire::WaitingOnHosts { hosts: to_names(hosts), more }
+}
+
+fn named(
+    field: &str,
+    message: wire::WaitingOnHosts,
+    make: impl Fn(Vec<HostId>, u32) -> WaitingOn,
+) -> Result<WaitingOn, InvalidField> {
+    let wire::WaitingOnHosts { hosts: some, more } = message;
+    Ok(make(hosts(&format!("{field}.hosts"), &some)?, more))
+}
+
+fn other_environment(message: wire::WaitingOnOtherEnvironment) -> Result<WaitingOn, InvalidField> {
+    let wire::WaitingOnOtherEnvironment { host, environment } = message;
+    Ok(WaitingOn::OtherEnvironment {
+        host: name("other_environment.host", &host)?,
+        environment: name("other_environment.environment", &environment)?,
+    })
+}
+
+fn excepted(message: wire::WaitingOnExcepted) -> Result<WaitingOn, InvalidField> {
+    let wire::WaitingOnExcepted { exception, rollout, code } = message;
+    Ok(WaitingOn::Excepted {
+        exception: value("excepted.exception", exception)?,
+        rollout: rollout_id("excepted.rollout", rollout)?,
+        code: optional_code("excepted.code", code)?,
+    })
 }
 
 fn to_code(code: Option<Code>) -> Option<String> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use houston_common::id::HostId;
 use houston_common::policy::{OnFailure, Share};
 use houston_common::release::Release;
 use houston_common::rollout::{Cause, Exception, Held, RolloutState, WaitingOn};
