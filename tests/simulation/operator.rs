@@ -25,6 +25,7 @@ use super::name;
 use super::planted::Planted;
 use super::random::Random;
 use super::script::{Library, STEADY};
+use super::setting::Size;
 
 /// Credentials are judged by wall clocks too; which of them are good is not what is simulated.
 const ISSUED: WallTime = WallTime(0);
@@ -104,6 +105,23 @@ fn token(zone: usize) -> access::TokenParts {
 }
 
 impl Order {
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Push(_) => "push",
+            Self::CreateSet { .. } => "create set",
+            Self::Apply { .. } => "apply",
+            Self::CreateToken { .. } => "create token",
+            Self::Enroll { .. } => "enroll",
+            Self::Start { .. } => "start",
+            Self::Control { .. } => "control",
+            Self::Drain { .. } => "drain",
+            Self::Label { .. } => "label",
+            Self::Move { .. } => "move",
+            Self::Remove { .. } => "remove",
+            Self::Release { .. } => "release",
+        }
+    }
+
     /// Gives the order to the coordinator. What came of it, in words.
     pub(super) fn give(
         &self,
@@ -260,11 +278,11 @@ fn labelled(host: &HostId, side: bool) -> EditHost {
 }
 
 /// Any that makes sense, with waits of seconds and minutes.
-pub(super) fn policy(random: &mut Random) -> Policy {
+pub(super) fn policy(random: &mut Random, size: Size) -> Policy {
     let seconds = |random: &mut Random, least, most| Duration::from_secs(random.between(least, most));
     let floors = [66, 66, 50, 75, 80, 85].map(Share::Percent);
-    let batches =
-        [Share::Percent(33), Share::Percent(50), Share::Hosts(1), Share::Hosts(2), Share::Percent(100)];
+    let few = if size.is_small() { [Share::Hosts(1), Share::Hosts(2)] } else { [20, 25].map(Share::Percent) };
+    let batches = [Share::Percent(33), Share::Percent(50), few[0], few[1], Share::Percent(100)];
     let budgets = [Share::Percent(1), Share::Percent(1), Share::Hosts(2), Share::Percent(20)];
     let growth = Growth { percent: 200, most: Share::Percent(50), carries: random.chance(50) };
     Policy {
@@ -276,9 +294,9 @@ pub(super) fn policy(random: &mut Random) -> Policy {
         fleet_floor: *random.pick(&floors).expect("some"),
         zone_floor: random.chance(30).then_some(Share::Percent(50)),
         bake: Bakes {
-            one_box: seconds(random, 30, 120),
-            first_zone: seconds(random, 40, 180),
-            later_zones: seconds(random, 20, 90),
+            one_box: seconds(random, 20, 80),
+            first_zone: seconds(random, 25, 110),
+            later_zones: seconds(random, 15, 60),
         },
         health_window: seconds(random, 8, 25),
         apply_deadline: seconds(random, 60, 240),
@@ -325,7 +343,8 @@ pub(super) fn next(
         0..45 => Order::Start {
             environment,
             set: Library::any(random),
-            supersede: is_active && random.chance(40),
+            // Drawn whatever the state, so that what comes later is the same in a shrunk run.
+            supersede: random.chance(40) && is_active,
             force: random.chance(40),
             allow_outage: random.chance(4),
             exclude: if random.chance(15) { vec![host] } else { Vec::new() },

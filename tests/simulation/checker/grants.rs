@@ -55,11 +55,11 @@ impl Checker {
         if self.grants.insert(grant.generation, granted).is_some() {
             self.broken("E27 none twice", format!("{} is granted twice", grant.generation));
         }
-        let elsewhere = self.stored.members.iter().find(|((environment, host), other)| {
-            *host == member.host && *environment != member.environment && other.grant.is_some()
-        });
-        if let Some((other, _)) = elsewhere {
-            let detail = format!("{} is granted in {} and in {}", member.host, other.0, member.environment);
+        let open = self.stored.open.get(&member.host);
+        let elsewhere =
+            open.and_then(|open| open.keys().find(|environment| **environment != member.environment));
+        if let Some(other) = elsewhere {
+            let detail = format!("{} is granted in {other} and in {}", member.host, member.environment);
             self.broken("one open grant per host", detail);
         }
         self.takes_changes(member, taking_back);
@@ -138,7 +138,7 @@ impl Checker {
                 ));
             }
         }
-        let (hosts, _) = away(None);
+        let hosts = all.len() as u32;
         let allowed = budget(policy.fleet_floor, planned(None).unwrap_or(hosts).min(hosts));
         if let Some(detail) = found {
             self.broken(law, detail);

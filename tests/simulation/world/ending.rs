@@ -10,6 +10,10 @@ use crate::simulation::coordinator::LOST_AFTER;
 use crate::simulation::operator::Order;
 use crate::simulation::script::Library;
 
+/// Batches of all zones, and hosts of the standing lane: the smallest share that is drawn is a fifth, and
+/// a floor leaves a seventh.
+const TURNS_OF_SHARES: u64 = 60;
+
 impl World {
     /// From now on nothing goes wrong, and every environment is given a release that is good.
     pub(super) fn end_faults(&mut self) {
@@ -20,12 +24,13 @@ impl World {
             let mut machine = node.machine.borrow_mut();
             (machine.fuse, machine.sick_until) = (None, 0);
             node.loses_power = false;
-            if self.checker.stored.hosts.contains_key(host) {
+            if self.checker.stored.hosts.get(host).is_some_and(|stored| stored.drained) {
                 orders.push(Order::Drain { host: host.clone(), drained: false });
                 orders.push(Order::Release { host: host.clone() });
             }
         }
-        let patience = if self.nemesis.chance(GONE_PERCENT) { self.lose_one_host() } else { 1_000 };
+        let is_gone = self.nemesis.chance(GONE_PERCENT);
+        let patience = if is_gone && !self.is_left_out("host gone") { self.lose_one_host() } else { 1_000 };
         for (environment, policy) in &self.policies {
             let policy = Box::new(policy.clone());
             orders.push(Order::Apply { environment: environment.clone(), policy, mode: Some("fine") });
@@ -48,7 +53,8 @@ impl World {
             });
         }
         orders.reverse();
-        self.last = Some(Last { orders, deadline: self.now + self.bound_ms(), ..Last::default() });
+        self.last =
+            Some(Last { orders, began: self.now, deadline: self.now + self.bound_ms(), ..Last::default() });
         self.at(self.now + patience, Event::Last);
     }
 
@@ -66,22 +72,26 @@ impl World {
     /// Within this all must be at rest: every wait that the policies name, for each host in turn, and
     /// patience for what was under way.
     pub(super) fn bound_ms(&self) -> u64 {
-        let hosts = self.nodes.len() as u64;
+        // Of a large fleet shares go, not hosts.
+        let turns = if self.setting.size.is_small() { self.nodes.len() as u64 } else { TURNS_OF_SHARES };
         let of_policy = |policy: &Policy| {
             let bakes = policy.bake.one_box + policy.bake.first_zone + policy.bake.later_zones * ZONES as u32;
             let host = policy.start_within + policy.apply_deadline;
-            (bakes + host * (hosts as u32 + 3)).as_millis() as u64
+            (bakes + host * (turns as u32 + 3)).as_millis() as u64
         };
         2 * self.policies.values().map(of_policy).sum::<u64>() + FLOOR_PATIENCE_MS + 900_000
     }
 
     pub(super) fn last(&mut self) {
-        self.at(self.now + 1_000, Event::Last);
         let is_up = self.coordinator.is_some();
         let Some(last) = self.last.as_mut() else { return };
         if is_up && let Some(order) = last.orders.pop() {
+            self.at(self.now + 1_000, Event::Last);
             return self.order(order);
         }
+        let look = if self.setting.size.is_small() { 5_000 } else { 10_000 };
+        self.at(self.now + look, Event::Last);
+        let Some(last) = self.last.as_ref() else { return };
         let (deadline, was_at_rest) = (last.deadline, last.at_rest);
         self.allow_outages();
         self.approve();
