@@ -114,6 +114,8 @@ impl Order {
             Self::Enroll { .. } => "enroll",
             Self::Start { .. } => "start",
             Self::Control { .. } => "control",
+            Self::Decide { .. } => "decide",
+            Self::Hold { .. } => "hold",
             Self::Drain { .. } => "drain",
             Self::Label { .. } => "label",
             Self::Move { .. } => "move",
@@ -317,7 +319,11 @@ fn gates(random: &mut Random) -> Vec<Gate> {
     let mut gate = |random: &mut Random, called: &str, percent, condition| {
         if random.chance(percent) {
             let before = *random.pick(&places).expect("some");
-            let within = random.chance(30).then(|| Duration::from_secs(random.between(60, 900)));
+            // Before the one box nobody has evidence; and what is long in coming is no fault.
+            let is_evidence = matches!(condition, Condition::Evidence { .. });
+            let before = if is_evidence && before == Before::OneBox { Before::FirstWave } else { before };
+            let within =
+                (random.chance(30) && !is_evidence).then(|| Duration::from_secs(random.between(60, 900)));
             gates.push(Gate { name: name(called), before, condition, within });
         }
     };
@@ -353,11 +359,11 @@ pub(super) fn next(
         52..64 => control(RolloutAction::Resume),
         64..67 => control(RolloutAction::Abort),
         67..73 => control(RolloutAction::Rollback),
-        73..75 if is_active => {
+        73..75 => {
             let skip = *random.pick(&[None, None, Some("approval"), Some("evidence")]).expect("some");
             Order::Decide { environment, skip }
         }
-        73..78 => {
+        75..78 => {
             let mode = *random.pick(&[None, Some("fine"), Some("bad")]).expect("some");
             Order::Apply { environment, policy: Box::new(policy.clone()), mode }
         }

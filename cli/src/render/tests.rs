@@ -257,6 +257,7 @@ fn json_keys_are_stable() {
     let expected = [
         "available",
         "cause",
+        "decisions",
         "ended_at_ms",
         "environment",
         "exceptions",
@@ -273,6 +274,7 @@ fn json_keys_are_stable() {
         "started_by",
         "state",
         "to",
+        "untouched_unwell",
         "updated",
         "waiting_on",
         "waves",

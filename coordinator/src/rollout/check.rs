@@ -322,9 +322,12 @@ fn turns(
             return broken("one-thing", "a turn of the rollout beside grants");
         }
         match turn {
-            Turn::NextBatch => {
+            Turn::NextBatch | Turn::Bake => {
                 if environment.index().zones().any(|(zone, _)| open_in(environment, rollout, zone)) {
-                    return broken("batch", "a batch before every host of the one before has ended");
+                    return broken(
+                        "batch",
+                        "a batch or a bake before every host of the last batch has ended",
+                    );
                 }
             }
             Turn::NextWave | Turn::Succeed => {
@@ -356,7 +359,7 @@ fn turns(
                     return broken("complete", "the end of a rollback with hosts still to take back");
                 }
             }
-            Turn::Halt(_) | Turn::RollBack(_) | Turn::OneBox(_) | Turn::Bake | Turn::Gate(_) => {}
+            Turn::Halt(_) | Turn::RollBack(_) | Turn::OneBox(_) | Turn::Gate(_) => {}
         }
     }
     Ok(())

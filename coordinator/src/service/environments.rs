@@ -14,7 +14,7 @@ use houston_common::error::{Code, Refusal};
 use houston_common::exchange::HOST_ENVIRONMENTS_MAX;
 use houston_common::id::{EnvironmentName, LabelKey, LabelValue, Zone, quoted};
 use houston_common::policy::Policy;
-use houston_common::policy::gate::Condition;
+use houston_common::policy::gate::{Before, Condition, Gate};
 use houston_common::release::{Release, Settings};
 use houston_common::view::EnvironmentView;
 
@@ -99,6 +99,15 @@ fn definition(before: Option<&Definition>, request: &ApplyEnvironment) -> Defini
 pub(super) fn acceptable(state: &State, policy: &Policy) -> Result<(), Refusal> {
     zone_order(state, policy)?;
     waits(policy)?;
+    let nobody_yet = policy
+        .gates
+        .iter()
+        .find(|gate| gate.before == Before::OneBox && matches!(gate.condition, Condition::Evidence { .. }));
+    if let Some(Gate { name, .. }) = nobody_yet {
+        let what =
+            format!("policy.gate.{name}: before the one box no host is updated, so there is no evidence");
+        return Err(Refusal::new(Code::ConfigConflict, what, "put it before first_wave, each_wave or end"));
+    }
     let windows = policy.gates.iter().filter_map(|gate| match &gate.condition {
         Condition::Window(window) => Some((&gate.name, &window.time_zone)),
         Condition::Approval { .. }

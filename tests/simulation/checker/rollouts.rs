@@ -53,7 +53,8 @@ impl Checker {
             }
             (Stage::Gated { before: wave, .. }, Stage::Rolling(_) | Stage::Succeeded) => {
                 let asks = |gate: &&Gate| matches!(gate.condition, Condition::Approval { .. });
-                if let Some(gate) = before.undecided(*wave).find(asks) {
+                // What was decided may be in this very commit.
+                if let Some(gate) = after.undecided(*wave).find(asks) {
                     let detail = format!("{} passed {}, which nobody had approved", after.id, gate.name);
                     self.broken("gates are closed", detail);
                 }

@@ -24,8 +24,11 @@ impl World {
             let mut machine = node.machine.borrow_mut();
             (machine.fuse, machine.sick_until) = (None, 0);
             node.loses_power = false;
-            if self.checker.stored.hosts.get(host).is_some_and(|stored| stored.drained) {
+            let Some(stored) = self.checker.stored.hosts.get(host) else { continue };
+            if stored.drained {
                 orders.push(Order::Drain { host: host.clone(), drained: false });
+            }
+            if stored.held.is_some() {
                 orders.push(Order::Release { host: host.clone() });
             }
         }

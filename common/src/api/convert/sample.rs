@@ -518,7 +518,7 @@ fn limit(s: &mut Seed) -> Number {
 
 impl Sample for Condition {
     fn sample(s: &mut Seed) -> Self {
-        let from = s.wall();
+        let from = WallTime(1 + s.up_to(2_000_000_000_000));
         one_of!(
             s,
             Self::Approval { by_another: s.flag() },

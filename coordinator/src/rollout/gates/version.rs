@@ -7,12 +7,18 @@ use houston_common::id::Version;
 /// By the rules of semantic versioning where both are such, so that `2.0.0-rc.1` comes before `2.0.0`; else
 /// by those of Debian's packages (deb-version(7)): numbers by their value, `~` before anything, the end too.
 pub(super) fn is_before(one: &Version, other: &Version) -> bool {
-    let (one, other) = (one.as_str(), other.as_str());
+    let (one, other) = (number_of(one.as_str()), number_of(other.as_str()));
     match (semver::Version::parse(one), semver::Version::parse(other)) {
         // What follows a plus says which build it is, not how new.
         (Ok(one), Ok(other)) => one.cmp_precedence(&other) == Ordering::Less,
         _ => compare(one.as_bytes(), other.as_bytes()) == Ordering::Less,
     }
+}
+
+/// Without the `v` that many write in front.
+fn number_of(version: &str) -> &str {
+    let bare = version.strip_prefix('v').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    bare.unwrap_or(version)
 }
 
 fn compare(mut one: &[u8], mut other: &[u8]) -> Ordering {
@@ -76,7 +82,7 @@ mod tests {
                 }
             }
         }
-        for (one, other) in [("1.0.0+a", "1.0.0+b"), ("007", "7"), ("1.00", "1.0")] {
+        for (one, other) in [("1.0.0+a", "1.0.0+b"), ("007", "7"), ("1.00", "1.0"), ("v2.1.0", "2.1.0")] {
             assert!(
                 !is_before(&version(&one), &version(&other)) && !is_before(&version(&other), &version(&one))
             );

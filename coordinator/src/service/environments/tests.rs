@@ -3,6 +3,7 @@ use std::time::Duration;
 use houston_common::command::Page;
 use houston_common::error::Code;
 use houston_common::policy::Share;
+use houston_common::policy::gate::{Before, Condition, Days, Gate, Window};
 
 use super::super::fixture::{World, alice, applied, name, refused, to};
 use super::{apply, get, list};
@@ -136,4 +137,21 @@ fn lists_go_on_where_the_page_ended() {
     refused(list(&world.state, &page), Code::Field);
     let told = refused(get(&world.state, &name("prdo")), Code::EnvironmentUnknown);
     assert!(told.contains("did you mean \"prod\"? known: prod, staging, test"), "{told}");
+}
+
+#[test]
+fn gates_that_could_never_open_are_refused() {
+    let world = World::prod();
+    let with = |before, condition| {
+        let mut request = applied("test", &[("env", "prod")]);
+        request.policy.gates = vec![Gate { name: name("g"), before, condition, within: None }];
+        apply(&world.state, &alice(), &request)
+    };
+    refused(with(Before::OneBox, Condition::Evidence { passes: 1 }), Code::ConfigConflict);
+    with(Before::FirstWave, Condition::Evidence { passes: 1 }).expect("there is the one box");
+    let window = |zone: &str| {
+        Condition::Window(Window { time_zone: zone.to_owned(), days: Days::EVERY, from: 0, until: 60 })
+    };
+    refused(with(Before::End, window("Europe/Berlyn")), Code::ConfigValue);
+    with(Before::End, window("Europe/Berlin")).expect("a place");
 }

@@ -421,7 +421,7 @@ const CASES: [Case; 21] = [
 /// records, reasons) is for the laws here alone.
 const REFUSED: [(Planted, &str); 11] = [
     (Planted::CountOnlyDisrupted, "fleet-floor"),
-    (Planted::DropLost, "one-zone"),
+    (Planted::DropLost, "batch"),
     (Planted::CutBake, "bake"),
     (Planted::GrantAfterHalt, "halt"),
     (Planted::RollBackEverybody, "untouched"),

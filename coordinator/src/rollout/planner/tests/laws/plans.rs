@@ -3,6 +3,7 @@
 use houston_common::policy::Pacing;
 
 use super::*;
+use crate::rollout::pacing::Extent;
 
 impl Laws {
     pub(in super::super) fn planned(&mut self, environment: &Environment, fleet: &Fleet, plan: &Plan) {
@@ -149,7 +150,6 @@ impl Laws {
                 }
                 *self.batches.entry((rollout.id, rolling.wave, rolling.batch)).or_default() +=
                     grants.len() as u32;
-                self.earlier_zones_are_done(environment, rollout, rolling.wave);
             }
             Stage::RollingBack if rollout.paused.is_none() => {
                 for grant in grants {
@@ -193,13 +193,17 @@ impl Laws {
         }
     }
 
-    fn earlier_zones_are_done(&mut self, environment: &Environment, rollout: &Rollout, wave: u32) {
-        let Policy { pacing: Pacing::Zonal, zones_at_once, .. } = &rollout.policy else { return };
-        let left = (wave as usize).saturating_sub(1) * *zones_at_once as usize;
+    /// A wave is left when each of its hosts has had its turn, or is named. Who is let in again later, when
+    /// its zone's wave is over, is named at the end.
+    fn wave_is_done(&mut self, environment: &Environment, rollout: &Rollout) {
+        let wave = rollout.current_wave();
+        if rollout.extent(wave) == Extent::OneBatch {
+            return;
+        }
         for live in environment.members() {
             let member = &live.member;
-            let earlier = rollout.zones.iter().take(left).any(|zone| *zone == member.zone);
-            if earlier && member.in_scope(rollout.id) && !is_done(member, rollout) {
+            let is_here = rollout.zones_of(wave).contains(&member.zone);
+            if is_here && member.in_scope(rollout.id) && !is_done(member, rollout) {
                 let detail = format!("{} was left behind: {:?}", member.host, member.step);
                 self.broke("E4", detail);
             }
@@ -257,6 +261,7 @@ impl Laws {
         match turn {
             // A batch that has proved nothing goes by the same number again.
             Turn::NextBatch => self.batches.retain(|(id, ..), _| *id != rollout.id),
+            Turn::Bake => self.wave_is_done(environment, rollout),
             Turn::RollBack(_) => {
                 let back = rollout.goes_back() || matches!(rollout.direction, Direction::Back { .. });
                 if back || rollout.stage == Stage::Halted {

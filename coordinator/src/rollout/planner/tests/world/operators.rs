@@ -88,13 +88,17 @@ impl World {
                 *left = left.saturating_sub(world.now.since(*since));
                 *since = world.now;
             }
+            if let Stage::Gated { waited, since, .. } = &mut rollout.stage {
+                *waited += world.now.since(*since);
+                *since = world.now;
+            }
         });
     }
 
     pub(in super::super) fn resume(&mut self) {
         self.change_active(|rollout, world| {
             if rollout.paused.take().is_some()
-                && let Stage::Baking { since, .. } = &mut rollout.stage
+                && let Stage::Baking { since, .. } | Stage::Gated { since, .. } = &mut rollout.stage
             {
                 *since = world.now;
             }
