@@ -4,10 +4,12 @@
 pub mod check;
 pub mod ending;
 pub mod explain;
+pub mod flight;
 pub mod fold;
 pub mod outcome;
 pub mod perform;
 pub mod planner;
+pub mod times;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use houston_common::rollout::{Cause, RolloutState, Wave};
 
 use crate::environment::Environment;
 use ending::Ending;
+use times::Times;
 
 /// One paced change of one environment to one release.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +67,10 @@ pub struct Rollout {
     /// Earlier rollouts that this one superseded, or that were aborted, with hosts still on their
     /// release: a rollback takes these back too.
     pub inherits: Vec<RolloutId>,
+    /// How long its hosts took to prepare, from being told to being heard to be ready.
+    pub prepares: Times,
+    /// How long its hosts took from their grant to being heard to have settled, on the way forward.
+    pub activations: Times,
     /// Idempotency key of the request that created it.
     pub request: String,
 }

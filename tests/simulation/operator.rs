@@ -144,7 +144,7 @@ impl Order {
                     idempotency_key: None,
                     plan_hash: None,
                 };
-                rollouts::start(state, &caller, &request, wall).map(done)
+                rollouts::start(state, &caller, &request, None, wall).map(done)
             }
             Self::Control { environment, action } => {
                 let rollout = RolloutRef::NewestOf(environment.clone());

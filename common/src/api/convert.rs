@@ -18,6 +18,7 @@ mod assignment;
 mod enrollment;
 mod fleet_command;
 mod package;
+mod plan;
 mod policy;
 mod release;
 mod report;

@@ -19,7 +19,7 @@ pub struct Counts {
     pub off_baked: u32,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Index {
     classes: BTreeMap<Zone, BTreeMap<Class, BTreeSet<(u64, HostId)>>>,
     zones: BTreeMap<Zone, Counts>,

@@ -27,6 +27,7 @@ use crate::environment::Definition;
 use crate::environment::member::{Grant, Lane, Member, Step, Told};
 use crate::fleet::Host;
 use crate::rollout::ending::{Ending, Named, Reached};
+use crate::rollout::times::{BUCKETS, Times};
 use crate::rollout::{Direction, Pause, Rolling, Rollout, Stage};
 use crate::state::{Edit, Meta};
 
@@ -258,7 +259,10 @@ fn rollout() -> impl Strategy<Value = Rollout> {
     let ending = (btree_map(label(), reached, 0..3), vec(named, 0..3))
         .prop_map(|(zones, named)| Ending { zones, named });
     let how = (stage(), paused, of(cause()), of(cause()), any::<u32>(), of(ending));
-    let counts = (any::<u32>(), of(label()), of(label()), any::<u32>(), vec(rollout_id(), 0..3));
+    let times = || (any::<[u32; BUCKETS]>(), duration(), duration());
+    let times = || times().prop_map(|(counts, least, most)| Times { counts, least, most });
+    let counts =
+        (any::<u32>(), of(label()), of(label()), any::<u32>(), vec(rollout_id(), 0..3), times(), times());
     (what, where_to, who, how, counts).prop_map(|(what, where_to, who, how, counts)| Rollout {
         id: what.0,
         environment: what.1,
@@ -284,6 +288,8 @@ fn rollout() -> impl Strategy<Value = Rollout> {
         last_failure: counts.2,
         exceptions: counts.3,
         inherits: counts.4,
+        prepares: counts.5,
+        activations: counts.6,
         request: who.4,
     })
 }

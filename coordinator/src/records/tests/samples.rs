@@ -21,6 +21,7 @@ use crate::environment::Definition;
 use crate::environment::member::{Grant, Lane, Member, Step, Told};
 use crate::fleet::Host;
 use crate::rollout::ending::{Ending, Named, Reached};
+use crate::rollout::times::Times;
 use crate::rollout::{Direction, Pause, Rolling, Rollout, Stage};
 use crate::state::{Edit, Meta};
 
@@ -158,6 +159,8 @@ fn rollouts() -> Vec<Edit> {
         last_failure: None,
         exceptions: 1,
         inherits: vec![RolloutId(1)],
+        prepares: Times::default(),
+        activations: Times::default(),
         request: "3f2a".to_owned(),
     };
     let rolling = Rolling { wave: 1, batch: 2, granted: 1, one_box: Some(name("host-1")) };
@@ -188,6 +191,7 @@ fn rollouts() -> Vec<Edit> {
         zones: [(name("a"), Reached { hosts: 2, updated: 1 })].into(),
         named: vec![named(Step::Failed), named(Step::Excepted(Exception::Silent))],
     });
+    rollouts[6].activations.add(Duration::from_secs(33));
     rollouts[6].direction = Direction::Back { of: RolloutId(3) };
     rollouts[6].ended_at = Some(WallTime(1_700_000_100_000));
     let numbered =

@@ -18,6 +18,7 @@ use crate::environment::index::Counts;
 use crate::environment::member::Member;
 use crate::environment::{Definition, Environment};
 use crate::rollout::planner::floors::floor;
+use crate::rollout::times::Times;
 use crate::rollout::{Direction, Rolling, Rollout, Stage};
 use crate::state::{Edit, Meta, State};
 
@@ -26,6 +27,8 @@ pub(super) struct Draft<'a> {
     pub(super) environment: &'a Environment,
     pub(super) rollout: Rollout,
     pub(super) superseded: Option<&'a Rollout>,
+    /// Hosts that do not run the target.
+    pub(super) off: u32,
 }
 
 /// Everything that `start` refuses but for want of confirmation.
@@ -74,7 +77,7 @@ pub(super) fn draft<'a>(
         inherits,
         ..created(state, definition, target, policy, caller, &request.reason)
     };
-    Ok(Draft { environment, rollout, superseded })
+    Ok(Draft { environment, rollout, superseded, off: scope.off })
 }
 
 /// What every new rollout has alike; what depends on its hosts is left to the caller.
@@ -111,6 +114,8 @@ fn created(
         last_failure: None,
         exceptions: 0,
         inherits: Vec::new(),
+        prepares: Times::default(),
+        activations: Times::default(),
         request: String::new(),
     }
 }

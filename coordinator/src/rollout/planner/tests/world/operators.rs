@@ -1,6 +1,7 @@
 //! What operators do, as the services have the engine carry it out.
 
 use super::*;
+use crate::rollout::times::Times;
 
 impl World {
     /// Returns the new rollout, or the one in its way.
@@ -77,6 +78,8 @@ impl World {
             last_failure: None,
             exceptions: 0,
             inherits,
+            prepares: Times::default(),
+            activations: Times::default(),
             request: String::new(),
         };
         self.edit(Edit::Meta(meta));
