@@ -180,14 +180,11 @@ fn ending(environment: &EnvironmentName, flown: &Flown) -> Vec<String> {
 
 fn model(time: &ModelTime) -> String {
     let ModelTime { half, nine_in_ten, taken_from } = time;
+    let (half, most) = (Rough(*half).to_string(), Rough(*nine_in_ten).to_string());
+    let most = if most == half { String::new() } else { format!(", nine in ten within {most}") };
     match taken_from {
-        0 => format!("{} (assumed)", Rough(*half)),
-        hosts => format!(
-            "{}, nine in ten within {} (as {} did here)",
-            Rough(*half),
-            Rough(*nine_in_ten),
-            prose::counted(*hosts, "host")
-        ),
+        0 => format!("{half} (assumed)"),
+        hosts => format!("{half}{most} (as {} did here)", prose::counted(*hosts, "host")),
     }
 }
 
@@ -208,22 +205,11 @@ mod tests {
         PlannedBatch { number, begins, hosts: hosts.len() as u32, first }
     }
 
-    fn planned() -> RolloutPlan {
+    fn two_waves() -> Vec<PlannedWave> {
         let zone = |name: &str| Wave::Zone(name.parse().expect("zone"));
         let bake = |wave, lasts| PlannedWait { waiting: WaitingOn::Bake { wave, remaining: lasts }, lasts };
         let prepare = PlannedWait { waiting: WaitingOn::Prepare { ready: 0, of: 1 }, lasts: 60 * S };
-        let capacity = |lowest| {
-            vec![
-                PlannedCapacity { zone: None, available: 6, lowest, floor: Some(4) },
-                PlannedCapacity {
-                    zone: Some("a".parse().expect("zone")),
-                    available: 3,
-                    lowest: 2,
-                    floor: None,
-                },
-            ]
-        };
-        let waves = vec![
+        vec![
             PlannedWave {
                 wave: Wave::OneBox,
                 begins: Duration::ZERO,
@@ -245,7 +231,21 @@ mod tests {
                 ],
                 waits: vec![bake(zone("a"), 12 * HOUR)],
             },
-        ];
+        ]
+    }
+
+    fn planned() -> RolloutPlan {
+        let capacity = |lowest| {
+            vec![
+                PlannedCapacity { zone: None, available: 6, lowest, floor: Some(4) },
+                PlannedCapacity {
+                    zone: Some("a".parse().expect("zone")),
+                    available: 3,
+                    lowest: 2,
+                    floor: None,
+                },
+            ]
+        };
         let what_if = |fault, hosts_met, back_after| WhatIf {
             fault,
             hosts_met,
@@ -263,7 +263,7 @@ mod tests {
             hosts: 7,
             supersedes: None,
             flown: Flown {
-                waves,
+                waves: two_waves(),
                 lasts: 13 * HOUR,
                 state: RolloutState::Succeeded,
                 cause: None,

@@ -92,7 +92,7 @@ fn history(state: &State, environment: &EnvironmentName) -> (Times, Times) {
 }
 
 impl Grounded {
-    /// Flies it, and once for each way in which it could fail. Takes its time: a second for ten thousand hosts.
+    /// Flies it, and once for each way in which it could fail. Takes its time: seconds for ten thousand hosts.
     pub fn fly(mut self) -> Result<(Basis, RolloutPlan), Refusal> {
         let environment = &self.copy.environments[&self.rollout.environment];
         let basis = Basis::of(environment, &self.rollout, self.superseded.as_ref());
