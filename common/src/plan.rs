@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::digest::Digest;
-use crate::id::{HostId, RolloutId, Zone};
+use crate::id::{GateName, HostId, RolloutId, Zone};
 use crate::rollout::{Cause, Exception, RolloutState, WaitingOn, Wave};
 use crate::view::ReleaseView;
 
@@ -18,6 +18,8 @@ pub struct RolloutPlan {
     /// Hosts that do not run the target.
     pub hosts: u32,
     pub supersedes: Option<RolloutId>,
+    /// Left out by name.
+    pub excluded: Vec<HostId>,
     /// If every host that answers takes the release well.
     pub flown: Flown,
     pub prepare: ModelTime,
@@ -42,9 +44,12 @@ pub struct Flown {
     pub cut_short: bool,
     /// The fleet's, then each zone's.
     pub capacity: Vec<PlannedCapacity>,
-    /// Some of the hosts that the rollout leaves out, at most 200.
+    /// Some of the hosts that the rollout leaves out, at most 200, without those that it leaves out by name.
     pub left_out: Vec<(HostId, Exception)>,
     pub left_out_more: u32,
+    /// Gates that were assumed to open at once: all but windows and freezes, since nobody knows when a person,
+    /// a query or the hosts will open one.
+    pub assumed_open: Vec<GateName>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

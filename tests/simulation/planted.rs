@@ -6,6 +6,7 @@ mod minds;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use houston_agent::apply::journal;
 use houston_agent::apply::machine::{At, Course, Leg, State};
@@ -81,6 +82,15 @@ planted! {
     HealthyByDefault by "A15 ";
     StartsInMemory by "A16 " | "S17 ";
     FireAndForget by "A16 ";
+}
+
+impl FromStr for Planted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().copied().find(|planted| format!("{planted:?}") == text);
+        found.ok_or_else(|| "there is no such bug".to_owned())
+    }
 }
 
 type PlanFn = fn(&Environment, &Fleet, &GateValues, FleetTime) -> Plan;

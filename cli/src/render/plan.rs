@@ -44,7 +44,8 @@ pub fn plan(environment: &EnvironmentName, plan: &RolloutPlan, paint: Paint) -> 
             let _ = writeln!(text, "{line}");
         }
     }
-    let flags = plan.supersedes.map_or("", |_| " --supersede");
+    let mut flags = plan.supersedes.map_or_else(String::new, |_| " --supersede".to_owned());
+    flags.extend(plan.excluded.iter().map(|host| format!(" --exclude {host}")));
     let _ = writeln!(
         text,
         "\nStart exactly this:\n  houston rollout start {environment} {}{flags} --plan {}",
@@ -138,6 +139,14 @@ fn notes(environment: &EnvironmentName, plan: &RolloutPlan) -> Vec<String> {
         let all = named.chain((more > 0).then(|| format!("{more} more")));
         notes.push(format!("Left out: {}.", joined(all, ", ")));
     }
+    if !plan.excluded.is_empty() {
+        let hosts = joined(plan.excluded.iter().map(ToString::to_string), ", ");
+        notes.push(format!("Left out by name, and counted as available while they are: {hosts}."));
+    }
+    if !flown.assumed_open.is_empty() {
+        let gates = joined(flown.assumed_open.iter().map(ToString::to_string), ", ");
+        notes.push(format!("Assumed to open at once, which nobody can know: {gates}."));
+    }
     if let Some(id) = plan.supersedes {
         notes.push(format!("Rollout {id}, which is active, gives way to it."));
     }
@@ -206,7 +215,7 @@ mod tests {
     }
 
     fn two_waves() -> Vec<PlannedWave> {
-        let zone = |name: &str| Wave::Zone(name.parse().expect("zone"));
+        let zone = |name: &str| Wave::Zones(vec![name.parse().expect("zone")]);
         let bake = |wave, lasts| PlannedWait { waiting: WaitingOn::Bake { wave, remaining: lasts }, lasts };
         let prepare = PlannedWait { waiting: WaitingOn::Prepare { ready: 0, of: 1 }, lasts: 60 * S };
         vec![
@@ -262,6 +271,7 @@ mod tests {
             to: release("web-42"),
             hosts: 7,
             supersedes: None,
+            excluded: vec!["web-8".parse().expect("id"), "web-9".parse().expect("id")],
             flown: Flown {
                 waves: two_waves(),
                 lasts: 13 * HOUR,
@@ -272,6 +282,7 @@ mod tests {
                 capacity: capacity(4),
                 left_out: vec![("web-7".parse().expect("id"), Exception::Silent)],
                 left_out_more: 0,
+                assumed_open: vec!["change-board".parse().expect("name")],
             },
             prepare: ModelTime { half: 60 * S, nine_in_ten: 60 * S, taken_from: 0 },
             activation: ModelTime { half: 40 * S, nine_in_ten: 52 * S, taken_from: 21 },
@@ -308,13 +319,15 @@ in zone a alone, at once  2      40s          2h          5
 everywhere, after 1h      3      40s          never       5
 
 Left out: web-7 (silent).
+Left out by name, and counted as available while they are: web-8, web-9.
+Assumed to open at once, which nobody can know: change-board.
 HOSTS meet the failure; its times are from the grant of the first of them;
 LOWEST are hosts available.
 Reckoned with hosts that prepare in 1m (assumed) and activate in 40s, nine in
 ten within 52s (as 21 hosts did here).
 
 Start exactly this:
-  houston rollout start prod web-42 --plan {hash}
+  houston rollout start prod web-42 --exclude web-8 --exclude web-9 --plan {hash}
 "
         );
         let text = shown(&planned());

@@ -19,6 +19,7 @@ use super::planner::{self, GateValues, Plan};
 use super::{Rollout, Stage, fold, perform};
 use crate::environment::Environment;
 use crate::environment::member::Member;
+use crate::fleet::Host;
 use crate::state::{Edit, State};
 use log::Log;
 pub use model::{Expected, Model};
@@ -32,7 +33,6 @@ pub const STEPS_MAX: u32 = 200_000;
 #[derive(Debug, Clone, Copy)]
 pub struct Departure<'a> {
     pub environment: &'a EnvironmentName,
-    pub gates: &'a GateValues,
     pub now: FleetTime,
     pub wall: WallTime,
 }
@@ -125,20 +125,24 @@ impl Flight<'_> {
         let last = self.from.now.plus(DURATION_MAX);
         loop {
             let environment = &self.state.environments[self.from.environment];
-            let plan = planner::plan(environment, &self.state.fleet, self.from.gates, self.now);
+            let active = environment.rollout.as_ref().filter(|rollout| rollout.id == self.id);
+            let Some(rollout) = active else { return (Plan::default(), false) };
+            let regressed = self.state.meta.regressed;
+            let (gates, assumed) = GateValues::supposed(regressed, rollout, self.now, self.wall());
+            self.log.assumed_open(assumed);
+            let plan = planner::plan(environment, &self.state.fleet, &gates, self.now);
             *steps = steps.saturating_sub(1);
             if *steps == 0 {
                 return (plan, true);
             }
-            let active = environment.rollout.as_ref().filter(|rollout| rollout.id == self.id);
-            let Some(rollout) = active else { return (plan, false) };
             if !plan.does_nothing() {
                 self.log.planned(environment, rollout, &plan, self.model, self.now);
                 self.perform(&plan);
                 continue;
             }
             let events = self.to_come.first_key_value().map(|((at, _), _)| *at);
-            let wakes = [plan.wake_at, self.state.fleet.next_loss()].into_iter().flatten();
+            let fleet = &self.state.fleet;
+            let wakes = [plan.wake_at, fleet.next_loss(), fleet.next_hold_end()].into_iter().flatten();
             let next = events.into_iter().chain(wakes.filter(|at| *at > self.now)).min();
             let until = next.unwrap_or(self.now).min(last);
             self.log.rests(environment, rollout, &plan.waiting, self.now, until);
@@ -153,10 +157,14 @@ impl Flight<'_> {
         }
     }
 
+    fn wall(&self) -> WallTime {
+        self.from.wall.plus(self.now.since(self.from.now))
+    }
+
     fn perform(&mut self, plan: &Plan) {
         let environment = &self.state.environments[self.from.environment];
         let mut generation = self.state.meta.generation;
-        let wall = self.from.wall.plus(self.now.since(self.from.now));
+        let wall = self.wall();
         let performed =
             perform::perform(environment, &self.state.fleet, plan, &mut generation, self.now, wall);
         self.state.meta.generation = generation;
@@ -186,6 +194,11 @@ impl Flight<'_> {
     fn hear(&mut self, steps: &mut u32) {
         for host in self.state.fleet.newly_lost(self.now) {
             self.state.recount_host(&host);
+        }
+        while let Some(host) = self.state.fleet.hold_over(self.now).cloned() {
+            let Some(entry) = self.state.fleet.get(&host) else { break };
+            let released = Host { held: None, ..entry.host.clone() };
+            self.state.apply(Edit::Host(released), self.now);
         }
         while let Some(event) = self.to_come.first_entry().filter(|event| event.key().0 <= self.now) {
             *steps = steps.saturating_sub(1);

@@ -4,6 +4,7 @@
 
 mod basis;
 mod control;
+mod decide;
 mod draft;
 mod plan;
 mod start;
@@ -12,6 +13,7 @@ mod tests;
 
 pub use basis::{Basis, Shown};
 pub use control::control;
+pub use decide::decide;
 pub use plan::{Grounded, plan};
 pub use start::start;
 
@@ -94,7 +96,7 @@ pub fn list(state: &State, request: &ListRollouts) -> Result<Vec<RolloutSummary>
 /// Why nothing happens in an environment, or on one host of it. E-ENV-UNKNOWN, E-HOST-UNKNOWN.
 pub fn explain(state: &State, request: &Explain, now: FleetTime) -> Result<Vec<WaitingOn>, Refusal> {
     let environment = environment(state, &request.environment)?;
-    let gates = gates(state);
+    let gates = GateValues::of(state, environment, now);
     let Some(host) = &request.host else {
         return Ok(explain_environment(environment, &state.fleet, &gates, now));
     };
@@ -110,10 +112,6 @@ pub fn explain(state: &State, request: &Explain, now: FleetTime) -> Result<Vec<W
             format!("see its labels with `houston host show {host}`"),
         )),
     }
-}
-
-pub(super) fn gates(state: &State) -> GateValues {
-    GateValues { regressed: state.meta.regressed }
 }
 
 /// Adds to the rollouts whose hosts may still be on their release; the oldest are forgotten beyond the limit.

@@ -9,15 +9,37 @@ use super::rollout::{cause, excepted, waiting_on, wave};
 use super::{duration, release, text, texts};
 
 pub fn plan(plan: &RolloutPlan) -> Value {
-    let RolloutPlan { plan_hash, from, to, hosts, supersedes, flown, prepare, activation, what_ifs } = plan;
-    let Flown { waves, lasts, state, cause: why, waiting, cut_short, capacity, left_out, left_out_more } =
-        flown;
+    let RolloutPlan {
+        plan_hash,
+        from,
+        to,
+        hosts,
+        supersedes,
+        excluded,
+        flown,
+        prepare,
+        activation,
+        what_ifs,
+    } = plan;
+    let Flown {
+        waves,
+        lasts,
+        state,
+        cause: why,
+        waiting,
+        cut_short,
+        capacity,
+        left_out,
+        left_out_more,
+        assumed_open,
+    } = flown;
     json!({
         "plan_hash": text(plan_hash),
         "from": release(from),
         "to": release(to),
         "hosts": hosts,
         "supersedes": supersedes.map(|id| id.0),
+        "excluded": texts(excluded),
         "waves": waves.iter().map(planned_wave).collect::<Vec<_>>(),
         "lasts_ms": duration(*lasts),
         "state": state.as_str(),
@@ -27,6 +49,7 @@ pub fn plan(plan: &RolloutPlan) -> Value {
         "capacity": capacity.iter().map(planned_capacity).collect::<Vec<_>>(),
         "left_out": left_out.iter().map(excepted).collect::<Vec<_>>(),
         "left_out_more": left_out_more,
+        "assumed_open": texts(assumed_open),
         "prepare": model_time(prepare),
         "activation": model_time(activation),
         "what_ifs": what_ifs.iter().map(what_if).collect::<Vec<_>>(),

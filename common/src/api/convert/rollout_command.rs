@@ -1,18 +1,16 @@
 //! What operators ask about environments and rollouts.
 
 use super::release::{labels, to_labels};
-use super::view::WORD_BYTES_MAX;
 use super::waiting::REASONS_MAX;
 use super::{
-    InvalidField, LINE_CHARS_MAX, LIST_MAX, Wire, between, digest, duration, line, list, name, nested,
-    optional, optional_name, required, required_line, rollout_id, text, to_bytes, to_list, value, wall_time,
-    wire_enum, word,
+    InvalidField, LINE_CHARS_MAX, LIST_MAX, Wire, between, duration, line, list, name, nested, optional,
+    optional_name, required, required_line, rollout_id, text, to_list, value, wall_time, wire_enum,
 };
 use crate::api::wire;
 use crate::clock::millis;
 use crate::command::{
-    AppliedEnvironment, ApplyEnvironment, ControlRollout, Difference, Explain, GetRollout, ListRollouts,
-    PAGE_MAX, ROLLOUT_WAIT_MAX, RolloutAction, RolloutRef, RolloutSummary, StartRollout,
+    AppliedEnvironment, ApplyEnvironment, ControlRollout, DecideGate, Difference, Explain, GetRollout,
+    ListRollouts, PAGE_MAX, ROLLOUT_WAIT_MAX, RolloutAction, RolloutRef, RolloutSummary,
 };
 use crate::release::SETTING_BYTES_MAX;
 use crate::rollout::WaitingOn;
@@ -93,58 +91,6 @@ impl Wire for Difference {
             field: required_line("field", field, FIELD_CHARS_MAX)?,
             before: value("before", before)?,
             after: value("after", after)?,
-        })
-    }
-}
-
-impl Wire for StartRollout {
-    type Message = wire::StartRolloutRequest;
-
-    fn to_wire(&self) -> wire::StartRolloutRequest {
-        let Self {
-            environment,
-            version_set,
-            reason,
-            supersede,
-            force,
-            allow_outage,
-            idempotency_key,
-            plan_hash,
-        } = self;
-        wire::StartRolloutRequest {
-            environment: environment.to_string(),
-            version_set: version_set.to_string(),
-            reason: reason.clone(),
-            supersede: *supersede,
-            force: *force,
-            allow_outage: *allow_outage,
-            idempotency_key: idempotency_key.clone(),
-            plan_hash: plan_hash.map(|hash| to_bytes(hash.as_bytes())),
-        }
-    }
-
-    fn from_wire(message: wire::StartRolloutRequest) -> Result<Self, InvalidField> {
-        let wire::StartRolloutRequest {
-            environment,
-            version_set,
-            reason,
-            supersede,
-            force,
-            allow_outage,
-            idempotency_key,
-            plan_hash,
-        } = message;
-        Ok(Self {
-            environment: name("environment", &environment)?,
-            version_set: name("version_set", &version_set)?,
-            reason: line("reason", reason, LINE_CHARS_MAX)?,
-            supersede,
-            force,
-            allow_outage,
-            idempotency_key: idempotency_key
-                .map(|key| word("idempotency_key", key, WORD_BYTES_MAX))
-                .transpose()?,
-            plan_hash: plan_hash.map(|hash| digest("plan_hash", &hash)).transpose()?,
         })
     }
 }
@@ -318,6 +264,30 @@ impl Wire for ControlRollout {
         Ok(Self {
             rollout: nested("rollout", rollout)?,
             action: value("action", action)?,
+            reason: line("reason", reason, LINE_CHARS_MAX)?,
+        })
+    }
+}
+
+impl Wire for DecideGate {
+    type Message = wire::DecideGateRequest;
+
+    fn to_wire(&self) -> wire::DecideGateRequest {
+        let Self { rollout, gate, skip, reason } = self;
+        wire::DecideGateRequest {
+            rollout: Some(rollout.to_wire()),
+            gate: gate.as_ref().map(ToString::to_string),
+            skip: *skip,
+            reason: reason.clone(),
+        }
+    }
+
+    fn from_wire(message: wire::DecideGateRequest) -> Result<Self, InvalidField> {
+        let wire::DecideGateRequest { rollout, gate, skip, reason } = message;
+        Ok(Self {
+            rollout: nested("rollout", rollout)?,
+            gate: optional_name("gate", gate)?,
+            skip,
             reason: line("reason", reason, LINE_CHARS_MAX)?,
         })
     }

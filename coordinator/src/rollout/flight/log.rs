@@ -1,16 +1,16 @@
 //! What a flight took down on its way.
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use houston_common::api::convert::{LIST_MAX, NAMED_HOSTS_MAX};
 use houston_common::clock::FleetTime;
-use houston_common::id::{HostId, Zone};
+use houston_common::id::{GateName, HostId, Zone};
 use houston_common::plan::{
     BATCHES_SHOWN_MAX, Fault, Flown, PlannedBatch, PlannedCapacity, PlannedWait, PlannedWave, WhatIf,
 };
-use houston_common::rollout::{WaitingOn, Wave};
+use houston_common::rollout::{Exception, WaitingOn, Wave};
 
 use super::{Model, floor_of};
 use crate::environment::Environment;
@@ -30,7 +30,10 @@ pub(super) struct Log {
     named: usize,
     /// When hosts of a zone were granted first, and how many were at that moment.
     first_granted: BTreeMap<Zone, (FleetTime, u32)>,
-    hosts_met: u32,
+    /// Also who is tried again is one host.
+    hosts_met: BTreeSet<HostId>,
+    /// Gates that were assumed to be open.
+    assumed_open: BTreeSet<GateName>,
     met: Option<FleetTime>,
     stopped: Option<FleetTime>,
 }
@@ -43,7 +46,8 @@ impl Log {
             capacity: BTreeMap::new(),
             named: 0,
             first_granted: BTreeMap::new(),
-            hosts_met: 0,
+            hosts_met: BTreeSet::new(),
+            assumed_open: BTreeSet::new(),
             met: None,
             stopped: None,
         };
@@ -73,10 +77,14 @@ impl Log {
             let (at, hosts) = self.first_granted.entry(zone.clone()).or_insert((now, 0));
             *hosts += u32::from(*at == now);
             if model.is_bad_on(grant.lane, zone) {
-                self.hosts_met += 1;
+                self.hosts_met.insert(grant.host.clone());
                 self.met.get_or_insert(now);
             }
         }
+    }
+
+    pub(super) fn assumed_open(&mut self, gates: Vec<GateName>) {
+        self.assumed_open.extend(gates);
     }
 
     /// Nothing is left to do before `until`.
@@ -106,7 +114,7 @@ impl Log {
 
     /// The wave that is on, if the rollout goes forward.
     fn wave(&mut self, rollout: &Rollout, now: FleetTime) -> Option<&mut PlannedWave> {
-        if !matches!(rollout.stage, Stage::Rolling(_) | Stage::Baking { .. }) {
+        if !matches!(rollout.stage, Stage::Rolling(_) | Stage::Baking { .. } | Stage::Gated { .. }) {
             return None;
         }
         let wave = rollout.wave(rollout.current_wave());
@@ -126,6 +134,7 @@ impl Log {
         let number = match &rollout.stage {
             Stage::Rolling(rolling) => rolling.batch,
             Stage::Baking { .. }
+            | Stage::Gated { .. }
             | Stage::RollingBack
             | Stage::Halted
             | Stage::Succeeded
@@ -175,6 +184,7 @@ impl Log {
         now: FleetTime,
     ) -> Flown {
         let left_out = environment.members().filter_map(|live| match live.member.step_in(rollout.id) {
+            Step::Excepted(Exception::Excluded) => None,
             Step::Excepted(exception) => Some((live.member.host.clone(), exception)),
             Step::Waiting
             | Step::Preparing
@@ -199,6 +209,7 @@ impl Log {
             capacity: self.capacity.into_values().take(LIST_MAX).collect(),
             left_out,
             left_out_more,
+            assumed_open: self.assumed_open.into_iter().collect(),
         }
     }
 
@@ -213,7 +224,7 @@ impl Log {
         let met = self.met?;
         Some(WhatIf {
             fault,
-            hosts_met: self.hosts_met,
+            hosts_met: self.hosts_met.len() as u32,
             met: met.since(self.began),
             stops_after: self.stopped.map(|stopped| stopped.since(met)),
             back_after: (rollout.stage == Stage::RolledBack).then(|| now.since(met)),

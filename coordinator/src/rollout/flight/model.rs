@@ -129,7 +129,7 @@ pub(super) fn report(
     let running = |release: Release| Some(release.digest()).filter(|_| !release.is_empty());
     let well = |release: Release| match release.is_empty() {
         true => HealthReport::Unknown,
-        false => HealthReport::Healthy { for_at_least: Duration::ZERO },
+        false => HealthReport::Healthy { for_at_least: Duration::ZERO, passes: 0 },
     };
     let before = live.report.as_ref();
     let (phase, running, health) = match word {

@@ -1,3 +1,5 @@
+mod policies;
+
 use std::time::Duration;
 
 use houston_common::clock::{DURATION_MAX, FleetTime, WallTime};
@@ -11,9 +13,8 @@ use houston_common::rollout::{Cause, Exception, RolloutState, WaitingOn, Wave};
 use super::*;
 use crate::environment::Definition;
 use crate::environment::member::Told;
-use crate::fleet::{Contact, Host};
+use crate::fleet::{Contact, Hold, Host};
 use crate::rollout::times::Times;
-use crate::rollout::{Direction, Rolling};
 use crate::state::Meta;
 
 const NOW: FleetTime = FleetTime(1_000_000);
@@ -104,35 +105,10 @@ impl Fleet {
         for (id, _) in &ids {
             fleet.runs(id, release(1));
         }
-        fleet.apply(Edit::Rollout(Rollout {
-            id: RolloutId(1),
-            environment: name("prod"),
-            target: release(2),
-            way_back: release(1),
-            policy,
-            direction: Direction::Forward,
-            zones: zones.iter().map(|(zone, _)| name(zone)).collect(),
-            planned: hosts(),
-            members: hosts(),
-            started_by: name("ann"),
-            reason: String::new(),
-            started_at: WallTime(0),
-            ended_at: None,
-            stage: Stage::Rolling(Rolling::begin(0)),
-            paused: None,
-            cause: None,
-            first_cause: None,
-            reached: 0,
-            ending: None,
-            failures: 0,
-            first_failure: None,
-            last_failure: None,
-            exceptions: 0,
-            inherits: Vec::new(),
-            prepares: Times::default(),
-            activations: Times::default(),
-            request: String::new(),
-        }));
+        let (way_back, target) = (release(1), release(2));
+        let rollout = Rollout::new(RolloutId(1), name("prod"), way_back, target, policy, name("ann"));
+        let zones = zones.iter().map(|(zone, _)| name(zone)).collect();
+        fleet.apply(Edit::Rollout(rollout.over(zones, hosts(), hosts()).begun(NOW)));
         fleet
     }
 
@@ -181,8 +157,7 @@ impl Fleet {
 
     fn land(&self, model: &Model<'_>, steps: &mut u32) -> Landed {
         let copy = self.state.only(&self.from).expect("the environment");
-        let gates = GateValues::default();
-        let from = Departure { environment: &self.from, gates: &gates, now: NOW, wall: WallTime(0) };
+        let from = Departure { environment: &self.from, now: NOW, wall: WallTime(0) };
         fly(copy, from, model, steps).expect("a rollout is active")
     }
 
@@ -202,10 +177,15 @@ fn model(fault: Option<&Fault>) -> Model<'_> {
     Model { rollout: RolloutId(1), prepare, activation, fault }
 }
 
+fn joined(zones: &[Zone]) -> String {
+    zones.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn in_words(wave: &PlannedWave) -> (String, u64, u64, Vec<usize>) {
     let place = match &wave.wave {
         Wave::OneBox => "one box".to_owned(),
-        Wave::Zone(zone) => zone.to_string(),
+        Wave::Zones(zones) => joined(zones),
+        Wave::Stripe { number, .. } => format!("stripe {number}"),
     };
     let batches = wave.first.iter().map(|batch| batch.first.len()).collect();
     (place, wave.begins.as_secs(), wave.ends.as_secs(), batches)
@@ -319,7 +299,7 @@ fn where_the_policy_halts_nothing_is_taken_back() {
 fn who_cannot_change_is_left_out_by_name() {
     let lost = |host: &str| if host == "b1" { Heard::Once } else { Heard::Now };
     let mut fleet = Fleet::heard(Policy { lost_budget: Share::Hosts(2), ..policy() }, lost);
-    fleet.record("c2", |host| host.held = Some("a clone".to_owned()));
+    fleet.record("c2", |host| host.held = Some(Hold::Clone));
     let flown = fleet.flown();
     assert_eq!(flown.state, RolloutState::Succeeded);
     assert_eq!(flown.left_out, [(name("b1"), Exception::Silent), (name("c2"), Exception::Held)]);

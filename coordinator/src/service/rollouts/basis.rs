@@ -2,7 +2,7 @@
 //! hash is the promise that a start can be held to; what was hashed is kept for a while, to say what has changed.
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ pub struct Basis {
     supersedes: Option<RolloutId>,
     policy: BTreeMap<String, String>,
     zones: Vec<Zone>,
+    excluded: BTreeSet<HostId>,
     hosts: BTreeMap<HostId, (Zone, Option<Release>)>,
 }
 
@@ -31,7 +32,7 @@ const NAMED_MAX: usize = 5;
 
 impl Basis {
     pub(super) fn of(environment: &Environment, rollout: &Rollout, superseded: Option<&Rollout>) -> Self {
-        let Rollout { target, way_back, policy, zones, .. } = rollout;
+        let Rollout { target, way_back, policy, zones, excluded, .. } = rollout;
         let members = environment.members().map(|live| &live.member).filter(|member| !member.detached);
         let hosts = members.map(|member| (member.host.clone(), (member.zone.clone(), member.settled)));
         Self {
@@ -41,12 +42,13 @@ impl Basis {
             supersedes: superseded.map(|superseded| superseded.id),
             policy: policy_fields(policy),
             zones: zones.clone(),
+            excluded: excluded.clone(),
             hosts: hosts.collect(),
         }
     }
 
     pub(super) fn hash(&self) -> Digest {
-        let Self { environment, way_back, target, supersedes, policy, zones, hosts } = self;
+        let Self { environment, way_back, target, supersedes, policy, zones, excluded, hosts } = self;
         let mut text = String::from("houston-plan 1\n");
         let _ = writeln!(text, "{environment}\nfrom {}\nto {}", way_back.digest(), target.digest());
         if let Some(id) = supersedes {
@@ -58,6 +60,9 @@ impl Basis {
         for zone in zones {
             let _ = writeln!(text, "zone {zone}");
         }
+        for host in excluded {
+            let _ = writeln!(text, "exclude {host}");
+        }
         for (host, (zone, settled)) in hosts {
             let settled =
                 settled.map_or_else(|| "nothing".to_owned(), |release| release.digest().to_string());
@@ -68,7 +73,7 @@ impl Basis {
 
     /// What is another way now, a clause each. At least one if the hashes differ.
     pub(super) fn differences(&self, now: &Self, catalog: &Catalog) -> Vec<String> {
-        let Self { environment, way_back, target, supersedes, policy, zones, hosts } = self;
+        let Self { environment, way_back, target, supersedes, policy, zones, excluded, hosts } = self;
         let mut clauses = Vec::new();
         let mut changed = |what: &str, before: String, after: String| {
             if before != after {
@@ -91,6 +96,14 @@ impl Basis {
         for key in policy.keys().chain(now.policy.keys().filter(|key| !policy.contains_key(*key))) {
             let value = |of: &BTreeMap<String, String>| of.get(key).cloned().unwrap_or_else(unset);
             changed(key, value(policy), value(&now.policy));
+        }
+        let left_out =
+            [("left out", &now.excluded, excluded), ("not left out any more", excluded, &now.excluded)];
+        for (what, these, but) in left_out {
+            let hosts: Vec<&HostId> = these.difference(but).collect();
+            if !hosts.is_empty() {
+                clauses.push(format!("{what}: {}", named(&hosts)));
+            }
         }
         clauses.extend(hosts_changed(hosts, &now.hosts));
         if clauses.is_empty() && *zones != now.zones {

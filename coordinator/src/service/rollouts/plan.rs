@@ -13,10 +13,8 @@ use houston_common::view::ReleaseView;
 use super::super::Caller;
 use super::basis::Basis;
 use super::draft::draft;
-use super::gates;
 use super::start::edits;
 use crate::rollout::flight::{self, Departure, Expected, Landed, Model};
-use crate::rollout::planner::GateValues;
 use crate::rollout::times::Times;
 use crate::rollout::{Direction, Rollout, Stage};
 use crate::state::{Edit, State};
@@ -42,7 +40,6 @@ pub struct Grounded {
     hosts: u32,
     prepares: Times,
     activations: Times,
-    gates: GateValues,
     now: FleetTime,
     wall: WallTime,
 }
@@ -56,7 +53,7 @@ pub fn plan(
     now: FleetTime,
     wall: WallTime,
 ) -> Result<Grounded, Refusal> {
-    let draft = draft(state, caller, request)?;
+    let draft = draft(state, caller, request, now)?;
     let rollout = draft.rollout.clone();
     let copy = state.only(&rollout.environment);
     let (prepares, activations) = history(state, &rollout.environment);
@@ -70,7 +67,6 @@ pub fn plan(
         rollout,
         prepares,
         activations,
-        gates: gates(state),
         now,
         wall,
     })
@@ -110,6 +106,7 @@ impl Grounded {
             to: self.to,
             hosts: self.hosts,
             supersedes: self.superseded.map(|superseded| superseded.id),
+            excluded: self.rollout.excluded.into_iter().collect(),
             flown: landed.flown(),
             prepare: model.prepare.view(),
             activation: model.activation.view(),
@@ -132,7 +129,7 @@ impl Grounded {
 
     fn fly_once(&self, model: &Model<'_>, steps: &mut u32) -> Option<Landed> {
         let environment = &self.rollout.environment;
-        let from = Departure { environment, gates: &self.gates, now: self.now, wall: self.wall };
+        let from = Departure { environment, now: self.now, wall: self.wall };
         flight::fly(self.copy.only(environment)?, from, model, steps)
     }
 

@@ -1,22 +1,90 @@
-//! What a rollout would do.
+//! What a rollout is to be, and what it would do.
 
+use super::view::WORD_BYTES_MAX;
 use super::waiting::{REASONS_MAX, hosts};
 use super::{
-    InvalidField, LIST_MAX, NAMED_HOSTS_MAX, Wire, digest, duration, list, name, nested, optional,
-    optional_name, required, rollout_id, to_bytes, to_list, to_names, value,
+    InvalidField, LINE_CHARS_MAX, LIST_MAX, NAMED_HOSTS_MAX, Wire, digest, distinct, duration, line, list,
+    name, names, nested, optional, optional_name, required, rollout_id, to_bytes, to_list, to_names, value,
+    word,
 };
 use crate::api::wire;
 use crate::clock::{DURATION_MAX, millis};
+use crate::command::{EXCLUDED_MAX, StartRollout};
+use crate::id::HostId;
 use crate::plan::{
     BATCHES_SHOWN_MAX, Fault, Flown, ModelTime, PlannedBatch, PlannedCapacity, PlannedWait, PlannedWave,
     RolloutPlan, WHAT_IFS_MAX, WhatIf,
 };
+use crate::policy::gate::GATES_MAX;
+
+impl Wire for StartRollout {
+    type Message = wire::StartRolloutRequest;
+
+    fn to_wire(&self) -> wire::StartRolloutRequest {
+        let Self {
+            environment,
+            version_set,
+            reason,
+            supersede,
+            force,
+            allow_outage,
+            idempotency_key,
+            plan_hash,
+            policy,
+            exclude,
+        } = self;
+        wire::StartRolloutRequest {
+            environment: environment.to_string(),
+            version_set: version_set.to_string(),
+            reason: reason.clone(),
+            supersede: *supersede,
+            force: *force,
+            allow_outage: *allow_outage,
+            idempotency_key: idempotency_key.clone(),
+            plan_hash: plan_hash.map(|hash| to_bytes(hash.as_bytes())),
+            policy: policy.as_ref().map(Wire::to_wire),
+            exclude: to_names(exclude),
+        }
+    }
+
+    fn from_wire(message: wire::StartRolloutRequest) -> Result<Self, InvalidField> {
+        let wire::StartRolloutRequest {
+            environment,
+            version_set,
+            reason,
+            supersede,
+            force,
+            allow_outage,
+            idempotency_key,
+            plan_hash,
+            policy,
+            exclude,
+        } = message;
+        let exclude: Vec<HostId> = names("exclude", &exclude, EXCLUDED_MAX)?;
+        distinct("exclude", &exclude)?;
+        Ok(Self {
+            environment: name("environment", &environment)?,
+            version_set: name("version_set", &version_set)?,
+            reason: line("reason", reason, LINE_CHARS_MAX)?,
+            supersede,
+            force,
+            allow_outage,
+            idempotency_key: idempotency_key
+                .map(|key| word("idempotency_key", key, WORD_BYTES_MAX))
+                .transpose()?,
+            plan_hash: plan_hash.map(|hash| digest("plan_hash", &hash)).transpose()?,
+            policy: optional("policy", policy)?,
+            exclude,
+        })
+    }
+}
 
 impl Wire for RolloutPlan {
     type Message = wire::PlanRolloutResponse;
 
     fn to_wire(&self) -> wire::PlanRolloutResponse {
-        let Self { plan_hash, from, to, hosts, supersedes, flown, prepare, activation, what_ifs } = self;
+        let Self { plan_hash, from, to, hosts, supersedes, excluded, flown, prepare, activation, what_ifs } =
+            self;
         wire::PlanRolloutResponse {
             plan_hash: to_bytes(plan_hash.as_bytes()),
             from: Some(from.to_wire()),
@@ -27,6 +95,7 @@ impl Wire for RolloutPlan {
             prepare: Some(prepare.to_wire()),
             activation: Some(activation.to_wire()),
             what_ifs: to_list(what_ifs),
+            excluded: to_names(excluded),
         }
     }
 
@@ -41,6 +110,7 @@ impl Wire for RolloutPlan {
             prepare,
             activation,
             what_ifs,
+            excluded,
         } = message;
         Ok(Self {
             plan_hash: digest("plan_hash", &plan_hash)?,
@@ -52,6 +122,7 @@ impl Wire for RolloutPlan {
             prepare: nested("prepare", prepare)?,
             activation: nested("activation", activation)?,
             what_ifs: list("what_ifs", what_ifs, WHAT_IFS_MAX)?,
+            excluded: names("excluded", &excluded, EXCLUDED_MAX)?,
         })
     }
 }
@@ -60,7 +131,18 @@ impl Wire for Flown {
     type Message = wire::Flown;
 
     fn to_wire(&self) -> wire::Flown {
-        let Self { waves, lasts, state, cause, waiting, cut_short, capacity, left_out, left_out_more } = self;
+        let Self {
+            waves,
+            lasts,
+            state,
+            cause,
+            waiting,
+            cut_short,
+            capacity,
+            left_out,
+            left_out_more,
+            assumed_open,
+        } = self;
         wire::Flown {
             waves: to_list(waves),
             lasts_ms: millis(*lasts),
@@ -71,6 +153,7 @@ impl Wire for Flown {
             capacity: to_list(capacity),
             left_out: to_list(left_out),
             left_out_more: *left_out_more,
+            assumed_open: to_names(assumed_open),
         }
     }
 
@@ -85,6 +168,7 @@ impl Wire for Flown {
             capacity,
             left_out,
             left_out_more,
+            assumed_open,
         } = message;
         Ok(Self {
             waves: list("waves", waves, LIST_MAX)?,
@@ -96,6 +180,7 @@ impl Wire for Flown {
             capacity: list("capacity", capacity, LIST_MAX)?,
             left_out: list("left_out", left_out, NAMED_HOSTS_MAX)?,
             left_out_more,
+            assumed_open: names("assumed_open", &assumed_open, GATES_MAX)?,
         })
     }
 }
