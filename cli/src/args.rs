@@ -38,7 +38,8 @@ Examples:
   houston rollout start prod web-42 --watch
   houston explain prod web-1
 
-Exit codes: 0 done, 1 failed or taken back, 2 usage, 3 refused, 4 conflict, 5 unreachable, 6 partial"
+Exit codes: 0 done, 1 failed or taken back, 2 usage, 3 refused, 4 conflict, 5 unreachable, 6 partial,
+7 nothing to do (of rollout plan)"
 )]
 pub struct Arguments {
     #[command(flatten)]

@@ -12,6 +12,7 @@ use crate::console::{Paint, plain};
 
 pub mod fleet;
 pub mod json;
+pub mod plan;
 pub mod release;
 pub mod rollout;
 mod table;

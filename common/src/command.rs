@@ -16,7 +16,7 @@ use crate::id::{
 };
 use crate::policy::Policy;
 use crate::release::{PackageVersion, Settings};
-use crate::rollout::{Cause, RolloutState, Wave};
+use crate::rollout::{Cause, RolloutState};
 use crate::view::{PackageId, ReleaseView, RoleBinding, TokenView};
 
 /// The name of the version set that exists everywhere and uninstalls.
@@ -263,33 +263,6 @@ pub struct StartRollout {
 /// Hosts that one rollout leaves out by name. More than a few are a matter of labels, and every one of
 /// them is in the rollout's record, which holds a few KiB.
 pub const EXCLUDED_MAX: usize = 64;
-
-/// What a rollout would do now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RolloutPlan {
-    pub plan_hash: Digest,
-    pub from: ReleaseView,
-    pub to: ReleaseView,
-    pub waves: Vec<PlannedWave>,
-    /// Hosts that would change.
-    pub hosts: u32,
-    /// The fleet's floor in hosts.
-    pub floor: u32,
-    pub supersedes: Option<RolloutId>,
-    /// Left out by name.
-    pub excluded: Vec<HostId>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlannedWave {
-    pub wave: Wave,
-    pub hosts: u32,
-    /// Hosts that are granted together.
-    pub batch: u32,
-    pub bake: Duration,
-    /// Some of its hosts, at most 200, those that go first.
-    pub first: Vec<HostId>,
-}
 
 /// Which rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]

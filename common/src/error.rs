@@ -19,6 +19,8 @@ pub enum Exit {
     Unreachable = 5,
     /// Succeeded, with exceptions that are named.
     Partial = 6,
+    /// What was asked is whether there is something to do, and there is not.
+    Nothing = 7,
 }
 
 macro_rules! codes {

@@ -19,6 +19,7 @@ pub mod policy;
 pub mod assignment;
 pub mod command;
 pub mod exchange;
+pub mod plan;
 pub mod report;
 pub mod rollout;
 pub mod view;

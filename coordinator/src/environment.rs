@@ -45,7 +45,7 @@ impl Definition {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Environment {
     pub definition: Definition,
     /// The active one.

@@ -147,6 +147,30 @@ impl Fleet {
         Self { lost_after, ..Self::default() }
     }
 
+    /// A copy of these hosts without what only their own reports are judged by. As far as it goes, who has been
+    /// heard of goes on to be; of the others it is known when they are lost.
+    pub fn only(&self, ids: &[&HostId]) -> Self {
+        let mut copy = Self::new(self.lost_after);
+        for entry in ids.iter().filter_map(|id| self.hosts.get(*id)) {
+            let Contact { last_seen, lost, .. } = entry.contact;
+            let entry = Entry {
+                host: entry.host.clone(),
+                contact: Contact { last_seen, lost, ..Contact::default() },
+                known_since: entry.known_since,
+                granted_in: entry.granted_in.clone(),
+                environments: entry.environments.clone(),
+            };
+            if entry.presence() == Presence::Unknown {
+                copy.heard.push_back((entry.known_since, entry.host.id.clone()));
+            }
+            let until = entry.host.held.as_ref().and_then(Hold::until);
+            copy.holds.extend(until.map(|until| (until, entry.host.id.clone())));
+            copy.hosts.insert(entry.host.id.clone(), entry);
+        }
+        copy.heard.make_contiguous().sort();
+        copy
+    }
+
     pub fn get(&self, id: &HostId) -> Option<&Entry> {
         self.hosts.get(id)
     }

@@ -9,6 +9,7 @@ mod fetch;
 mod gate;
 mod operator;
 mod peer;
+mod plan;
 mod rate;
 mod transfer;
 mod watch;
@@ -45,6 +46,7 @@ use fetch::Fetches;
 use gate::{Door, Gate};
 use operator::OperatorService;
 use peer::HostCaller;
+use plan::Plans;
 use transfer::Transfers;
 
 /// Calls of one connection at a time: an agent has a check-in, a renewal and two fetches; an operator's
@@ -93,6 +95,7 @@ pub struct Shared {
     pub clock: ClockFloor,
     fetches: Arc<Fetches>,
     transfers: Arc<Transfers>,
+    plans: Arc<Plans>,
     /// Told that files may have lost their last reference.
     pub collect: Arc<Notify>,
     /// Told to hosts when they enroll.
@@ -116,6 +119,7 @@ impl Shared {
         Self {
             fetches: Arc::new(Fetches::new(files.clone(), engine.clone(), config.fetches_max)),
             transfers: Arc::new(Transfers::new(files)),
+            plans: Arc::default(),
             engine,
             ca,
             clock: ClockFloor::new(),

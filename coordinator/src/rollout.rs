@@ -4,12 +4,14 @@
 pub mod check;
 pub mod ending;
 pub mod explain;
+pub mod flight;
 pub mod fold;
 pub mod gates;
 pub mod outcome;
 pub mod pacing;
 pub mod perform;
 pub mod planner;
+pub mod times;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,6 +25,7 @@ use houston_common::rollout::{Cause, RolloutState};
 
 use crate::environment::Environment;
 use ending::Ending;
+use times::Times;
 
 /// One paced change of one environment to one release.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +84,10 @@ pub struct Rollout {
     /// Earlier rollouts that this one superseded, or that were aborted, with hosts still on their
     /// release: a rollback takes these back too.
     pub inherits: Vec<RolloutId>,
+    /// How long its hosts took to prepare, from being told to being heard to be ready.
+    pub prepares: Times,
+    /// How long its hosts took from their grant to being heard to have settled, on the way forward.
+    pub activations: Times,
     /// Idempotency key of the request that created it.
     pub request: String,
     /// What people have decided about its gates, the newest last; at most [`DECISIONS_MAX`].
@@ -224,6 +231,8 @@ impl Rollout {
             untouched_unwell: Vec::new(),
             exceptions: 0,
             inherits: Vec::new(),
+            prepares: Times::default(),
+            activations: Times::default(),
             request: String::new(),
             decisions: Vec::new(),
             excluded: BTreeSet::new(),

@@ -204,6 +204,17 @@ impl State {
         self.history.get(&id).or_else(|| active().find(|rollout| rollout.id == id))
     }
 
+    /// A copy of one environment and its hosts, to try out what would become of them. Absent if there is no
+    /// such environment.
+    pub fn only(&self, name: &EnvironmentName) -> Option<Self> {
+        let environment = self.environments.get(name)?;
+        let mut copy = Self::new(self.epoch, self.meta.clone(), self.fleet.lost_after());
+        let hosts: Vec<&HostId> = environment.members().map(|live| &live.member.host).collect();
+        copy.fleet = self.fleet.only(&hosts);
+        copy.environments.insert(name.clone(), environment.clone());
+        Some(copy)
+    }
+
     fn put_host(&mut self, host: Host, now: FleetTime) {
         let id = host.id.clone();
         self.fleet.put(host, now);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use divan::Bencher;
 use houston_common::clock::{FleetTime, WallTime};
+use houston_common::command::StartRollout;
 use houston_common::digest::{Digest, TreeDigest};
 use houston_common::id::{Epoch, Generation, HostId, Platform, RolloutId, StoreId};
 use houston_common::policy::Policy;
@@ -20,6 +21,7 @@ use houston_coordinator::fleet::Host;
 use houston_coordinator::records;
 use houston_coordinator::rollout::planner::{self, GateValues};
 use houston_coordinator::rollout::{Rolling, Rollout, Stage};
+use houston_coordinator::service::{Caller, rollouts};
 use houston_coordinator::state::{Edit, Meta};
 use houston_coordinator::store::Store as _;
 use houston_tests::store::MemoryStore;
@@ -211,6 +213,40 @@ fn a_report_that_changes_nothing(bencher: Bencher<'_, '_>, size: u32) {
         fleet.say(number, true);
         fleet.commit();
     });
+}
+
+/// What a rollout that gives way to another one would do: asked by an operator.
+fn planned(fleet: &Fleet) -> rollouts::Grounded {
+    let request = StartRollout {
+        environment: name("prod"),
+        version_set: name("v2"),
+        reason: String::new(),
+        supersede: true,
+        force: false,
+        allow_outage: false,
+        idempotency_key: None,
+        plan_hash: None,
+        policy: None,
+        exclude: Vec::new(),
+    };
+    let caller = Caller::new(name("ann"));
+    rollouts::plan(fleet.core.state(), &caller, &request, NOW, WALL).expect("a plan")
+}
+
+/// The writer's part of a plan.
+#[divan::bench(args = SIZES, sample_count = 5, sample_size = 1)]
+fn a_plan_is_copied(bencher: Bencher<'_, '_>, size: u32) {
+    let mut fleet = Fleet::rolling(size);
+    fleet.commit();
+    bencher.bench_local(|| planned(&fleet));
+}
+
+/// The rest of it, on another thread: the whole way, and each failure.
+#[divan::bench(args = [100, 1_000, 10_000], sample_count = 2, sample_size = 1)]
+fn a_plan_is_flown(bencher: Bencher<'_, '_>, size: u32) {
+    let mut fleet = Fleet::rolling(size);
+    fleet.commit();
+    bencher.with_inputs(|| planned(&fleet)).bench_local_values(|grounded| grounded.fly().expect("flown"));
 }
 
 /// The planner alone, where a batch can be granted: at most 40 hosts in one plan.

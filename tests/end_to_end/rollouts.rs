@@ -1,6 +1,7 @@
 //! What a fleet is for: a good release everywhere, a bad one taken back, settings, two environments on
 //! the same hosts, and an end.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
@@ -92,6 +93,63 @@ fn a_fleet_from_its_first_release_to_its_end() {
         assert!(!agent.environment_dir("prod").join("current").exists(), "{}", agent.name());
     }
     serves(&fleet, fleet.port + 1, "Hello from version 7");
+}
+
+#[test]
+fn what_was_flown_is_what_happens() {
+    let fleet = Fleet::start(&[("a", 2), ("b", 2)], QUICK);
+    let [first, second] = ["1", "2"].map(|version| fleet.push(&Package::web(version)));
+    let policy = POLICY.replace("batch = \"2\"", "batch = \"1\"");
+    fleet.environment("prod", "Hello", &format!("{policy}{NO_BAKES}"));
+    fleet.roll("prod", &first, 0);
+    let ran = fleet.houston(&["rollout", "plan", "prod", &first, "--output", "json"]);
+    assert_eq!((ran.code, ran.json()["plan_hash"].is_null()), (7, true), "nothing to do: {ran:?}");
+
+    let plan = fleet.json(&["rollout", "plan", "prod", &second]);
+    assert_eq!((plan["hosts"].as_u64(), plan["state"].as_str()), (Some(4), Some("succeeded")), "{plan}");
+    assert_eq!(plan["activation"]["taken_from"], 4, "as the first release took: {plan}");
+    // Within a wave without a bake before it, hosts go as they get ready: who that is, no flight can know.
+    let names = |wave: &serde_json::Value| -> BTreeSet<String> {
+        let batches = wave["first"].as_array().into_iter().flatten();
+        let hosts = batches.flat_map(|batch| batch["first"].as_array().into_iter().flatten());
+        hosts.map(|host| host.as_str().expect("a host").to_owned()).collect()
+    };
+    let flown: Vec<BTreeSet<String>> = plan["waves"].as_array().expect("waves").iter().map(names).collect();
+    assert_eq!(flown.iter().map(BTreeSet::len).collect::<Vec<_>>(), [1, 1, 2], "{plan}");
+    let first_fault = &plan["what_ifs"][0];
+    assert_eq!(
+        (first_fault["fault"]["kind"].as_str(), &first_fault["hosts_met"]),
+        (Some("at_once"), &1.into())
+    );
+
+    // One at a time, so that the order of the switches is the order of the grants.
+    fleet.ok(&["rollout", "start", "prod", &second, "--plan", plan["plan_hash"].as_str().expect("a hash")]);
+    assert_eq!(fleet.end_of_rollout("prod").code, 0);
+    let switched = |agent: &houston_tests::fleet::Agent| {
+        let current = agent.environment_dir("prod").join("current");
+        current.symlink_metadata().and_then(|link| link.modified()).expect("it runs something")
+    };
+    let mut happened: Vec<_> = fleet.agents().map(|agent| (switched(agent), agent.name())).collect();
+    happened.sort();
+    let mut ids = happened.iter().map(|(_, name)| fleet.host(name)["id"].as_str().expect("an id").to_owned());
+    for wave in flown {
+        assert_eq!(ids.by_ref().take(wave.len()).collect::<BTreeSet<_>>(), wave);
+    }
+
+    // A promise is kept to what it rested on, and what is another way is said.
+    let third = fleet.push(&Package::web("3"));
+    let plan = fleet.json(&["rollout", "plan", "prod", &third]);
+    fleet.environment("prod", "Hello", &format!("{POLICY}{NO_BAKES}"));
+    let ran = fleet.houston(&[
+        "rollout",
+        "start",
+        "prod",
+        &third,
+        "--plan",
+        plan["plan_hash"].as_str().expect("a hash"),
+    ]);
+    let told = ran.refused(4, "E-PLAN-CHANGED");
+    assert!(told.contains("policy.batch is 2, was 1"), "{told}");
 }
 
 #[test]

@@ -212,7 +212,7 @@ impl Order {
                     policy: None,
                     exclude: exclude.clone(),
                 };
-                rollouts::start(state, &caller, &request, now, wall).map(done)
+                rollouts::start(state, &caller, &request, None, now, wall).map(done)
             }
             Self::Control { environment, action } => {
                 let rollout = RolloutRef::NewestOf(environment.clone());

@@ -69,11 +69,15 @@ pub struct StartArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum RolloutVerb {
-    /// Show what a rollout would do, wave by wave, and change nothing
+    /// Show what a rollout would do and what a failure would cost, and change nothing
     #[command(after_help = "\
+The planner is run over a copy of the fleet, with model hosts and a clock of its own.
+
 Example:
   houston rollout plan prod web-42
-  houston rollout start prod web-42 --plan HASH")]
+  houston rollout start prod web-42 --plan HASH
+
+Exit codes: 0 there is something to do, 7 there is not")]
     Plan(DraftArgs),
     /// Start a rollout of a version set
     #[command(after_help = "\

@@ -6,7 +6,7 @@ use houston_common::api::client::OperatorClient;
 use houston_common::command::{
     ControlRollout, DecideGate, GetRollout, ListRollouts, RolloutAction, RolloutRef, StartRollout,
 };
-use houston_common::error::{Code, Refusal};
+use houston_common::error::{Code, Exit, Refusal};
 use houston_common::id::EnvironmentName;
 use houston_common::view::RolloutView;
 use serde_json::json;
@@ -21,7 +21,7 @@ use crate::watch::{self, Manner};
 
 pub async fn perform(verb: RolloutVerb, shell: &mut Shell<'_>) -> Result<u8, Refusal> {
     match verb {
-        RolloutVerb::Plan(args) => plan(args, shell).await?,
+        RolloutVerb::Plan(args) => return plan(args, shell).await,
         RolloutVerb::Start(args) => return start(args, shell).await,
         RolloutVerb::Status(chosen) => {
             let view = shell.connect().await?.get_rollout(&now(chosen.rollout)).await?;
@@ -108,14 +108,23 @@ async fn drafted(client: &OperatorClient, args: DraftArgs) -> Result<StartRollou
     })
 }
 
-async fn plan(args: DraftArgs, shell: &mut Shell<'_>) -> Result<(), Refusal> {
+/// That there is nothing to do is an answer here, with an exit code of its own.
+async fn plan(args: DraftArgs, shell: &mut Shell<'_>) -> Result<u8, Refusal> {
     let client = shell.connect().await?;
     let request = drafted(&client, args).await?;
-    let plan = client.plan_rollout(&request).await?;
+    let plan = match client.plan_rollout(&request).await {
+        Err(refusal) if refusal.code == Code::NoChange => {
+            shell.console.answer(render::json::no_plan, |_| String::new())?;
+            shell.console.note(&refusal.to_string());
+            return Ok(Exit::Nothing as u8);
+        }
+        answer => answer?,
+    };
     shell.console.answer(
         || render::json::plan(&plan),
-        |paint| render::rollout::plan(&request.environment, &plan, paint),
-    )
+        |paint| render::plan::plan(&request.environment, &plan, paint),
+    )?;
+    Ok(DONE)
 }
 
 async fn start(args: StartArgs, shell: &mut Shell<'_>) -> Result<u8, Refusal> {

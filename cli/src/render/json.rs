@@ -24,9 +24,11 @@ use serde_json::{Map, Value, json};
 use crate::build::BuiltPackage;
 use crate::context::Contexts;
 
+mod plan;
 mod rollout;
 
-pub use rollout::{plan, rollout, rollout_summary, waiting_on};
+pub use plan::{no_plan, plan};
+pub use rollout::{rollout, rollout_summary, waiting_on};
 
 fn text(value: &impl Display) -> Value {
     value.to_string().into()

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use houston_common::clock::{Rough, WallTime};
-use houston_common::command::{RolloutPlan, RolloutSummary};
+use houston_common::command::RolloutSummary;
 use houston_common::error::{Code, Exit, Refusal};
 use houston_common::id::EnvironmentName;
 use houston_common::rollout::{RolloutState, WaitingOn};
@@ -86,45 +86,6 @@ fn outcome(rollout: &RolloutSummary, paint: Paint) -> String {
     if rollout.state == RolloutState::Succeeded && rollout.exceptions > 0 {
         return format!("{text} {}", paint.warn(&format!("({} left out)", rollout.exceptions)));
     }
-    text
-}
-
-/// Hosts of a wave that a plan names.
-const PLANNED_SHOWN: usize = 5;
-
-/// What a rollout would do, and the command that does exactly this.
-pub fn plan(environment: &EnvironmentName, plan: &RolloutPlan, paint: Paint) -> String {
-    let change = format!("{} → {}", plan.from.name, plan.to.name);
-    let hosts = prose::counted(plan.hosts, "host");
-    let mut text = format!("{} {change}: {hosts} would change\n\n", paint.bold(environment.as_str()));
-    let mut table = Table::new(&["WAVE", "HOSTS", "AT ONCE", "FIRST", "BAKE"]);
-    for planned in &plan.waves {
-        let shown = planned.first.iter().take(PLANNED_SHOWN).map(ToString::to_string);
-        let more = (planned.hosts as usize).saturating_sub(planned.first.len().min(PLANNED_SHOWN));
-        let more = (more > 0).then(|| format!("{more} more"));
-        table.row([
-            prose::wave(&planned.wave),
-            planned.hosts.to_string(),
-            planned.batch.min(planned.hosts).to_string(),
-            joined(shown.chain(more), ", "),
-            Rough(planned.bake).to_string(),
-        ]);
-    }
-    text.push_str(&table.to_text("nothing would change", paint));
-    let floor = prose::counted(plan.floor, "host");
-    let _ = writeln!(text, "\nAt least {floor} stay available at every moment.");
-    if let Some(id) = plan.supersedes {
-        let _ = writeln!(text, "Rollout {id}, which is active, gives way to it.");
-    }
-    let mut flags = plan.supersedes.map_or_else(String::new, |_| " --supersede".to_owned());
-    if !plan.excluded.is_empty() {
-        let hosts = joined(plan.excluded.iter().map(ToString::to_string), ", ");
-        let _ = writeln!(text, "Left out by name, and counted as available while they are: {hosts}.");
-        flags.extend(plan.excluded.iter().map(|host| format!(" --exclude {host}")));
-    }
-    let (set, hash) = (&plan.to.name, plan.plan_hash);
-    let _ =
-        writeln!(text, "Start exactly this: houston rollout start {environment} {set}{flags} --plan {hash}");
     text
 }
 

@@ -21,7 +21,7 @@ use crate::rollout::Stage;
 use crate::rollout::check::{self, Violation};
 use crate::rollout::fold::{self, Folded};
 use crate::rollout::gates::Measured;
-use crate::rollout::perform::{self, Performed};
+use crate::rollout::perform;
 use crate::rollout::planner::{self, Change, GateValues, Plan, Turn};
 use crate::state::{Edit, Meta, State};
 use crate::store::{self, COMMIT_CHANGES_MAX, CommitError, Key, Store};
@@ -310,19 +310,13 @@ impl Core {
     fn perform(&mut self, name: &EnvironmentName, plan: &Plan, now: FleetTime, wall: WallTime) {
         let Some(environment) = self.state.environments.get(name) else { return };
         let mut generation = self.state.meta.generation;
-        let Performed { members, rollout, definition, turns } =
+        let mut performed =
             perform::perform(environment, &self.state.fleet, plan, &mut generation, now, wall);
         self.state.meta.generation = generation;
         let id = environment.rollout.as_ref().map(|rollout| rollout.id);
-        for member in members {
-            self.edit(Edit::Member(member), now);
-        }
-        // The definition first: members are sorted by it when the rollout ends.
-        if let Some(definition) = definition {
-            self.edit(Edit::Environment(definition), now);
-        }
-        if let Some(rollout) = rollout {
-            self.edit(Edit::Rollout(rollout), now);
+        let turns = std::mem::take(&mut performed.turns);
+        for edit in performed.edits() {
+            self.edit(edit, now);
         }
         for turn in turns {
             let what = match &turn {

@@ -22,7 +22,7 @@ pub struct Counts {
     pub passes: u64,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Index {
     classes: BTreeMap<Zone, BTreeMap<Class, BTreeSet<(u64, HostId)>>>,
     zones: BTreeMap<Zone, Counts>,

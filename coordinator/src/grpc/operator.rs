@@ -43,7 +43,7 @@ fn tell<D: Wire>(answer: &D) -> Answer<D::Message> {
     Ok(Response::new(answer.to_wire()))
 }
 
-fn now() -> WallTime {
+pub(super) fn now() -> WallTime {
     WallTime::from_system(SystemTime::now())
 }
 
@@ -355,19 +355,16 @@ impl wire::operator_server::Operator for OperatorService {
         request: Request<wire::StartRolloutRequest>,
     ) -> Answer<wire::PlanRolloutResponse> {
         let (who, request) = ask::<StartRollout>(request)?;
-        let plan = move |state: &State, now| {
-            let caller = who.within(&request.environment)?;
-            rollouts::plan(state, &caller, &request, now)
-        };
-        tell(&self.look(plan).await?)
+        tell(&self.plan(who, request).await?)
     }
 
     async fn start_rollout(&self, request: Request<wire::StartRolloutRequest>) -> Answer<wire::RolloutView> {
         let (who, request) = ask::<StartRollout>(request)?;
         let wall = now();
+        let shown = request.plan_hash.and_then(|hash| self.0.plans.find(&hash));
         let start = move |state: &State, now| {
             let caller = who.within(&request.environment)?;
-            rollouts::start(state, &caller, &request, now, wall)
+            rollouts::start(state, &caller, &request, shown.as_deref(), now, wall)
         };
         let id: RolloutId = self.change(start).await?;
         tell(&self.rollout(RolloutRef::Id(id)).await?)

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::kept::{self, kept};
 use crate::environment::member::Step;
 use crate::rollout::ending::{Ending, Named, Reached};
+use crate::rollout::times::{BUCKETS, Times};
 use crate::rollout::{Decision, Direction, Pause, Rolling, Rollout, Stage};
 
 kept!(
@@ -27,6 +28,7 @@ kept!(
     Ending as EndingRecord,
     Reached as ReachedRecord,
     Named as NamedRecord,
+    Times as TimesRecord,
 );
 
 #[derive(Serialize, Deserialize)]
@@ -71,6 +73,10 @@ struct RolloutRecord {
     untouched_unwell: Vec<HostId>,
     exceptions: u32,
     inherits: Vec<RolloutId>,
+    #[serde(with = "kept")]
+    prepares: Times,
+    #[serde(with = "kept")]
+    activations: Times,
     request: String,
     #[serde(with = "kept")]
     decisions: Vec<Decision>,
@@ -162,6 +168,16 @@ struct NamedRecord {
     step: Step,
     #[serde(with = "kept")]
     failure: Option<Failure>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Times", deny_unknown_fields)]
+struct TimesRecord {
+    counts: [u32; BUCKETS],
+    #[serde(with = "kept", rename = "least_ms")]
+    least: Duration,
+    #[serde(with = "kept", rename = "most_ms")]
+    most: Duration,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -10,6 +10,7 @@ use houston_common::release::Release;
 use houston_common::report::{EnvironmentReport, Failure, HealthReport, Phase};
 use houston_common::rollout::Exception;
 
+use super::perform::prepare_time;
 use super::{Rollout, outcome};
 use crate::environment::member::{Lane, Member, Step};
 
@@ -74,7 +75,10 @@ fn fold_grant(
             member.grant = None;
             member.step = if member.step == Step::TakingBack { Step::Settled } else { Step::Ready };
         }
-        Phase::Settled if runs(report, &told.release) => outcome::end_settled(member),
+        Phase::Settled if runs(report, &told.release) => {
+            time_activation(member, rollout, now);
+            outcome::end_settled(member);
+        }
         // It says so, but what is on its disk says otherwise.
         Phase::Settled => outcome::end_failed(member, rollout, Some(differs(report)), now),
         Phase::Reverting => {
@@ -105,6 +109,23 @@ fn fold_grant(
     }
 }
 
+/// What plans of later rollouts reckon with.
+fn time_activation(member: &Member, rollout: Option<&mut Rollout>, now: FleetTime) {
+    let own = rollout.filter(|rollout| member.lane == Lane::Rollout(rollout.id));
+    let terms = member.told.and_then(|told| told.terms).filter(|_| member.step == Step::Granted);
+    if let (Some(rollout), Some(terms), Some(grant)) = (own, terms, member.grant) {
+        let whole = terms.start_within.saturating_add(terms.apply_deadline);
+        rollout.activations.add(whole.saturating_sub(grant.deadline.since(now)));
+    }
+}
+
+fn time_prepare(member: &Member, rollout: Option<&mut Rollout>, now: FleetTime) {
+    let own = rollout.filter(|rollout| member.lane == Lane::Rollout(rollout.id));
+    if let (Some(rollout), Some(answer_by)) = (own, member.answer_by) {
+        rollout.prepares.add(prepare_time(&rollout.policy).saturating_sub(answer_by.since(now)));
+    }
+}
+
 fn has_switched_unrecorded(member: &Member, release: &Release, report: &EnvironmentReport) -> bool {
     let lost_journal = report.failure.as_ref().is_some_and(|failure| failure.code == Code::JournalDamaged);
     lost_journal && member.settled != Some(*release) && runs(report, release)
@@ -118,6 +139,7 @@ fn fold_told(member: &mut Member, rollout: Option<&mut Rollout>, report: &Enviro
     let Some(told) = member.told else { return };
     match report.phase {
         Phase::Ready if member.step == Step::Preparing => {
+            time_prepare(member, rollout, now);
             member.step = Step::Ready;
             member.answer_by = None;
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::id::{EnvironmentName, GateName, HostId, PackageName, Version};
-use houston_common::policy::gate::{Condition, Gate, Metric, Number};
+use houston_common::policy::gate::{Condition, Gate, Metric, Number, Window};
 use houston_common::release::Release;
 use houston_common::rollout::Closed;
 
@@ -61,25 +61,68 @@ impl GateValues {
         let Stage::Gated { before, .. } = rollout.stage else { return values };
         for gate in rollout.undecided(before) {
             let seen = Seen { state, environment, rollout, now, wall: state.wall(now) };
-            let value = seen.value(gate);
-            let recheck = match &value {
-                Value::Open | Value::Closed(Closed::Approval { .. } | Closed::NotKnown) => None,
-                Value::Closed(Closed::Window { opens_in: wait } | Closed::Frozen { ends_in: wait }) => {
-                    Some(*wait)
-                }
-                Value::Closed(
-                    Closed::Metric { .. }
-                    | Closed::MetricUnknown { .. }
-                    | Closed::Hosts { .. }
-                    | Closed::Evidence { .. },
-                ) => Some(RECHECK_EVERY),
-            };
-            let recheck = recheck.map(|wait| now.plus(wait.max(Duration::from_millis(1))));
-            values.recheck_at = [values.recheck_at, recheck].into_iter().flatten().min();
-            values.gates.insert(gate.name.clone(), value);
+            values.put(gate, seen.value(gate), now);
         }
         values
     }
+
+    /// What a flight reckons with: time opens gates as it will, and whatever else would has done so. With the
+    /// names of the gates of which only that is assumed.
+    pub fn supposed(
+        regressed: bool,
+        rollout: &Rollout,
+        now: FleetTime,
+        wall: WallTime,
+    ) -> (Self, Vec<GateName>) {
+        let mut values = Self { regressed, ..Self::default() };
+        let mut assumed = Vec::new();
+        let Stage::Gated { before, .. } = rollout.stage else { return (values, assumed) };
+        for gate in rollout.undecided(before) {
+            let closed = match &gate.condition {
+                Condition::Window(window) => outside(window, wall),
+                Condition::Freeze { from, until } => frozen(*from, *until, wall),
+                Condition::Approval { .. }
+                | Condition::Metric(_)
+                | Condition::EveryHost { .. }
+                | Condition::Evidence { .. } => {
+                    assumed.push(gate.name.clone());
+                    None
+                }
+            };
+            values.put(gate, closed.map_or(Value::Open, Value::Closed), now);
+        }
+        (values, assumed)
+    }
+
+    fn put(&mut self, gate: &Gate, value: Value, now: FleetTime) {
+        let recheck = match &value {
+            Value::Open | Value::Closed(Closed::Approval { .. } | Closed::NotKnown) => None,
+            Value::Closed(Closed::Window { opens_in: wait } | Closed::Frozen { ends_in: wait }) => {
+                Some(*wait)
+            }
+            Value::Closed(
+                Closed::Metric { .. }
+                | Closed::MetricUnknown { .. }
+                | Closed::Hosts { .. }
+                | Closed::Evidence { .. },
+            ) => Some(RECHECK_EVERY),
+        };
+        let recheck = recheck.map(|wait| now.plus(wait.max(Duration::from_millis(1))));
+        self.recheck_at = [self.recheck_at, recheck].into_iter().flatten().min();
+        self.gates.insert(gate.name.clone(), value);
+    }
+}
+
+fn outside(window: &Window, wall: WallTime) -> Option<Closed> {
+    match opening(window, wall) {
+        Some(Opening::Open) => None,
+        Some(Opening::Opens(at)) => Some(Closed::Window { opens_in: at.since(wall) }),
+        None => Some(Closed::NotKnown),
+    }
+}
+
+fn frozen(from: WallTime, until: WallTime, wall: WallTime) -> Option<Closed> {
+    (from <= wall && wall < until).then(|| Closed::Frozen { ends_in: until.since(wall) })
 }
 
 struct Seen<'a> {
@@ -97,13 +140,8 @@ impl Seen<'_> {
                 let not_by = by_another.then(|| self.rollout.started_by.clone());
                 Some(Closed::Approval { not_by })
             }
-            Condition::Window(window) => match opening(window, self.wall) {
-                Some(Opening::Open) => None,
-                Some(Opening::Opens(at)) => Some(Closed::Window { opens_in: at.since(self.wall) }),
-                None => Some(Closed::NotKnown),
-            },
-            Condition::Freeze { from, until } => (*from <= self.wall && self.wall < *until)
-                .then(|| Closed::Frozen { ends_in: until.since(self.wall) }),
+            Condition::Window(window) => outside(window, self.wall),
+            Condition::Freeze { from, until } => frozen(*from, *until, self.wall),
             Condition::Metric(metric) => self.metric(gate, metric),
             Condition::EveryHost { package, at_least } => self.behind(package, at_least),
             Condition::Evidence { passes: of } => {

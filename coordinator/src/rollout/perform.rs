@@ -18,6 +18,7 @@ use crate::environment::index::{Class, Reach};
 use crate::environment::member::{self, Lane, Member, Step, Told};
 use crate::environment::{BAD_MAX, Definition, Environment, Live};
 use crate::fleet::{Entry, Fleet};
+use crate::state::Edit;
 
 /// The records that a plan changes.
 #[derive(Debug, Default)]
@@ -27,6 +28,16 @@ pub struct Performed {
     pub definition: Option<Definition>,
     /// Turns of the rollout, for the audit log.
     pub turns: Vec<Turn>,
+}
+
+impl Performed {
+    /// In the order in which they apply: the definition before the rollout, since members are sorted by it
+    /// when that ends.
+    pub fn edits(self) -> impl Iterator<Item = Edit> {
+        let Self { members, rollout, definition, turns: _ } = self;
+        let members = members.into_iter().map(Edit::Member);
+        members.chain(definition.map(Edit::Environment)).chain(rollout.map(Edit::Rollout))
+    }
 }
 
 /// `generation` is the newest one given out; it is raised for every assignment.
@@ -302,7 +313,7 @@ fn untouched_unwell(environment: &Environment, rollout: &Rollout, cause: &Cause)
 
 /// How long a host may take to fetch, lay out and check: three times what it may take to activate, since
 /// it disturbs nobody. Beyond it the rollout goes on without the host.
-fn prepare_time(policy: &Policy) -> Duration {
+pub(super) fn prepare_time(policy: &Policy) -> Duration {
     policy.apply_deadline.saturating_mul(3)
 }
 

@@ -195,7 +195,15 @@ impl World {
     }
 
     pub(super) fn start(&mut self, request: &StartRollout) -> Result<RolloutId, Refusal> {
-        let decided = rollouts::start(&self.state, &alice(), request, self.now, WALL)?;
+        self.start_shown(request, None)
+    }
+
+    pub(super) fn start_shown(
+        &mut self,
+        request: &StartRollout,
+        shown: Option<&rollouts::Basis>,
+    ) -> Result<RolloutId, Refusal> {
+        let decided = rollouts::start(&self.state, &alice(), request, shown, self.now, WALL)?;
         Ok(self.commit(decided))
     }
 

@@ -1,6 +1,8 @@
-//! Rollouts: finding and reading them. Starting one is in `start`, steering one in `control`.
+//! Rollouts: finding and reading them. Starting one is in `start`, steering one in
+//! `control`, what one would do in `plan`.
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
+mod basis;
 mod control;
 mod decide;
 mod draft;
@@ -9,9 +11,10 @@ mod start;
 #[cfg(test)]
 mod tests;
 
+pub use basis::{Basis, Shown};
 pub use control::control;
 pub use decide::decide;
-pub use plan::plan;
+pub use plan::{Grounded, plan};
 pub use start::start;
 
 use houston_common::clock::FleetTime;

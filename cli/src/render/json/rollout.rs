@@ -1,20 +1,15 @@
 //! Rollouts and reasons for programs.
 
-use houston_common::command::{PlannedWave, RolloutPlan, RolloutSummary};
+use houston_common::command::RolloutSummary;
 use houston_common::id::HostId;
 use houston_common::report::Phase;
-use houston_common::rollout::{Cause, Closed, HostState, Quiet, WaitingOn, Wave};
+use houston_common::rollout::{Cause, Closed, Exception, HostState, Quiet, WaitingOn, Wave};
 use houston_common::view::{GateDecision, HostInRollout, RolloutView, WaveStatus, WaveView};
 use serde_json::{Value, json};
 
 use super::{duration, failure, held, release, text, texts, time, zone};
 
 pub fn rollout(view: &RolloutView) -> Value {
-    let exceptions: Vec<_> = view
-        .exceptions
-        .iter()
-        .map(|(host, exception)| json!({ "host": text(host), "exception": exception.as_str() }))
-        .collect();
     json!({
         "id": view.id.0,
         "environment": text(&view.environment),
@@ -37,32 +32,14 @@ pub fn rollout(view: &RolloutView) -> Value {
         "floor": view.floor,
         "available": view.available,
         "notable": view.notable.iter().map(host_in_rollout).collect::<Vec<_>>(),
-        "exceptions": exceptions,
+        "exceptions": view.exceptions.iter().map(excepted).collect::<Vec<_>>(),
         "untouched_unwell": texts(&view.untouched_unwell),
         "decisions": view.decisions.iter().map(decision).collect::<Vec<_>>(),
     })
 }
 
-pub fn plan(plan: &RolloutPlan) -> Value {
-    let wave = |planned: &PlannedWave| {
-        json!({
-            "wave": wave(&planned.wave),
-            "hosts": planned.hosts,
-            "batch": planned.batch,
-            "bake_ms": duration(planned.bake),
-            "first": texts(&planned.first),
-        })
-    };
-    json!({
-        "plan_hash": text(&plan.plan_hash),
-        "from": release(&plan.from),
-        "to": release(&plan.to),
-        "waves": plan.waves.iter().map(wave).collect::<Vec<_>>(),
-        "hosts": plan.hosts,
-        "floor": plan.floor,
-        "supersedes": plan.supersedes.map(|id| id.0),
-        "excluded": texts(&plan.excluded),
-    })
+pub(super) fn excepted((host, exception): &(HostId, Exception)) -> Value {
+    json!({ "host": text(host), "exception": exception.as_str() })
 }
 
 pub fn rollout_summary(rollout: &RolloutSummary) -> Value {
@@ -85,7 +62,7 @@ pub fn rollout_summary(rollout: &RolloutSummary) -> Value {
 }
 
 /// `one_box`, `zones` with their names, or `stripe` with its number.
-fn wave(wave: &Wave) -> Value {
+pub(super) fn wave(wave: &Wave) -> Value {
     match wave {
         Wave::OneBox => json!({ "kind": "one_box" }),
         Wave::Zones(zones) => json!({ "kind": "zones", "zones": texts(zones) }),
@@ -135,7 +112,7 @@ fn host_in_rollout(host: &HostInRollout) -> Value {
     })
 }
 
-fn cause(cause: &Cause) -> Value {
+pub(super) fn cause(cause: &Cause) -> Value {
     match cause {
         Cause::FailureBudget { host, failures, allowed, zone } => json!({
             "kind": "failure_budget",

@@ -17,12 +17,13 @@ use crate::command::{
     AddOperator, AppliedEnvironment, ApplyEnvironment, ControlRollout, CreateToken, CreateVersionSet,
     CreatedToken, DecideGate, DrainHost, EditHost, Explain, FileUpload, FileWanted, GetRollout, HoldHost,
     HostChange, ListHosts, ListRollouts, PackageFinish, PackageStart, Page, Paged, RemovePackage,
-    RevokeOperator, RevokeToken, RolloutPlan, RolloutSummary, StartRollout, Uploaded, WhoAmI,
+    RevokeOperator, RevokeToken, RolloutSummary, StartRollout, Uploaded, WhoAmI,
 };
 use crate::digest::TreeDigest;
 use crate::error::Refusal;
 use crate::exchange::{CHUNK_BYTES_MAX, IssuedCertificate};
 use crate::id::{EnvironmentName, HostId, VersionSetName};
+use crate::plan::RolloutPlan;
 use crate::release::PackageVersion;
 use crate::rollout::WaitingOn;
 use crate::view::{

@@ -13,6 +13,7 @@ use crate::digest::{Digest, FileDigest, ReleaseDigest, SettingsDigest, TreeDiges
 use crate::error::Code;
 use crate::exchange::*;
 use crate::id::*;
+use crate::plan::*;
 use crate::policy::gate::{Before, Comparison, Condition, Days, Gate, Metric, Number, PASSES_MAX, Window};
 use crate::policy::{Bakes, Growth, OnFailure, Pacing, Policy, Share};
 use crate::release::{PackageVersion, ReleaseContent, Settings, VersionSet};
@@ -355,13 +356,33 @@ samples! {
         policy: |s| s.maybe(sample),
         exclude: |s| s.map(3, Seed::name, |_| ()).into_keys().collect(),
     }
-    PlannedWave {
-        wave: sample, hosts: Seed::number, batch: Seed::number, bake: Seed::year, first: |s| s.some(3, Seed::name),
-    }
     RolloutPlan {
-        plan_hash: Seed::digest, from: sample, to: sample, waves: |s| s.some(3, sample), hosts: Seed::number,
-        floor: Seed::number, supersedes: |s| s.maybe(Seed::id),
-        excluded: |s| s.some(3, Seed::name),
+        plan_hash: Seed::digest, from: sample, to: sample, hosts: Seed::number, supersedes: |s| s.maybe(Seed::id),
+        excluded: |s| s.some(3, Seed::name), flown: sample, prepare: sample, activation: sample, what_ifs: |s| s.some(3, sample),
+    }
+    Flown {
+        waves: |s| s.some(3, sample), lasts: Seed::year, state: |s| s.pick(&RolloutState::ALL),
+        cause: |s| s.maybe(sample), waiting: |s| s.some(3, sample), cut_short: Seed::flag,
+        capacity: |s| s.some(3, sample), left_out: |s| s.some(3, |s| (s.name(), s.pick(&Exception::ALL))),
+        left_out_more: Seed::number, assumed_open: |s| s.some(3, Seed::name),
+    }
+    PlannedWave {
+        wave: sample, begins: Seed::year, ends: Seed::year, hosts: Seed::number, batches: Seed::number,
+        first: |s| s.some(3, sample), waits: |s| s.some(3, sample),
+    }
+    PlannedBatch {
+        number: Seed::number, begins: Seed::year, hosts: Seed::number, first: |s| s.some(3, Seed::name),
+    }
+    PlannedWait { waiting: sample, lasts: Seed::year }
+    PlannedCapacity {
+        zone: |s| s.maybe(Seed::name), available: Seed::number, lowest: Seed::number,
+        floor: |s| s.maybe(Seed::number),
+    }
+    ModelTime { half: Seed::year, nine_in_ten: Seed::year, taken_from: Seed::number }
+    WhatIf {
+        fault: sample, hosts_met: Seed::number, met: Seed::year, stops_after: |s| s.maybe(Seed::year),
+        back_after: |s| s.maybe(Seed::year), state: |s| s.pick(&RolloutState::ALL), cut_short: Seed::flag,
+        capacity: |s| s.some(3, sample),
     }
     GetRollout { rollout: sample, after_revision: |s| s.maybe(Seed::next), wait: |s| s.ms(30_000) }
     ListRollouts { environment: |s| s.maybe(Seed::name), limit: |s| 1 + s.up_to(999) as u32 }
@@ -478,6 +499,12 @@ impl Sample for PackageStart {
 impl Sample for Share {
     fn sample(s: &mut Seed) -> Self {
         one_of!(s, Self::Hosts(s.up_to(1_000_000) as u32), Self::Percent(s.up_to(100) as u8))
+    }
+}
+
+impl Sample for Fault {
+    fn sample(s: &mut Seed) -> Self {
+        one_of!(s, Self::AtOnce, Self::InZone(s.name()), Self::Late { after: s.year() })
     }
 }
 

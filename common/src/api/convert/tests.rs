@@ -10,6 +10,7 @@ use crate::assignment::{Assignment, Order};
 use crate::command::*;
 use crate::digest::{ReleaseDigest, TreeDigest};
 use crate::exchange::*;
+use crate::plan::*;
 use crate::policy::Policy;
 use crate::release::{
     PACKAGES_MAX, PackageVersion, ReleaseContent, SETTINGS_BYTES_MAX, SETTINGS_MAX, Settings, VersionSet,

@@ -28,6 +28,7 @@ use crate::environment::Definition;
 use crate::environment::member::{Grant, Lane, Member, Step, Told};
 use crate::fleet::{Hold, Host};
 use crate::rollout::ending::{Ending, Named, Reached};
+use crate::rollout::times::{BUCKETS, Times};
 use crate::rollout::{Decision, Direction, Pause, Rolling, Rollout, Stage};
 use crate::state::{Edit, Meta};
 
@@ -302,6 +303,8 @@ fn rollout() -> impl Strategy<Value = Rollout> {
     });
     let ending = (btree_map(label(), reached, 0..3), vec(named, 0..3))
         .prop_map(|(zones, named)| Ending { zones, named });
+    let times = || (any::<[u32; BUCKETS]>(), duration(), duration());
+    let times = || times().prop_map(|(counts, least, most)| Times { counts, least, most });
     let how = (stage(), paused, of(cause()), of(cause()), any::<u32>(), of(ending), vec(decision(), 0..3));
     let in_zones = btree_map(label(), any::<u32>(), 0..3);
     let excluded = btree_set(label(), 0..3);
@@ -315,6 +318,7 @@ fn rollout() -> impl Strategy<Value = Rollout> {
         excluded,
         vec(label(), 0..3),
         vec(label(), 0..3),
+        (times(), times()),
     );
     let proven = btree_set(label(), 0..3);
     let where_to = (where_to, any::<u32>(), any::<u32>(), proven);
@@ -349,6 +353,8 @@ fn rollout() -> impl Strategy<Value = Rollout> {
         untouched_unwell: counts.8,
         exceptions: counts.3,
         inherits: counts.4,
+        prepares: counts.9.0,
+        activations: counts.9.1,
         request: who.4,
         decisions: how.6,
         excluded: counts.6,

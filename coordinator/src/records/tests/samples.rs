@@ -22,6 +22,7 @@ use crate::environment::Definition;
 use crate::environment::member::{Grant, Lane, Member, Step, Told};
 use crate::fleet::{Hold, Host};
 use crate::rollout::ending::{Ending, Named, Reached};
+use crate::rollout::times::Times;
 use crate::rollout::{Decision, Direction, Pause, Rolling, Rollout, Stage};
 use crate::state::{Edit, Meta};
 
@@ -164,6 +165,8 @@ fn rollouts() -> Vec<Edit> {
         untouched_unwell: vec![name("host-8")],
         exceptions: 1,
         inherits: vec![RolloutId(1)],
+        prepares: Times::default(),
+        activations: Times::default(),
         request: "3f2a".to_owned(),
         decisions: vec![Decision {
             gate: name("bake"),
@@ -210,6 +213,7 @@ fn rollouts() -> Vec<Edit> {
         zones: [(name("a"), Reached { hosts: 2, updated: 1 })].into(),
         named: vec![named(Step::Failed), named(Step::Excepted(Exception::Silent))],
     });
+    rollouts[6].activations.add(Duration::from_secs(33));
     rollouts[6].direction = Direction::Back { of: RolloutId(3) };
     rollouts[6].ended_at = Some(WallTime(1_700_000_100_000));
     let numbered =

@@ -27,6 +27,8 @@ pub(super) struct Draft<'a> {
     pub(super) environment: &'a Environment,
     pub(super) rollout: Rollout,
     pub(super) superseded: Option<&'a Rollout>,
+    /// Hosts that do not run the target.
+    pub(super) off: u32,
 }
 
 /// Everything that `start` refuses but for want of confirmation.
@@ -83,7 +85,7 @@ pub(super) fn draft<'a>(
     let unwell_before = unwell(environment);
     let rollout = Rollout { reason: request.reason.clone(), inherits, excluded, unwell_before, ..rollout };
     let rollout = rollout.over(zones, scope.planned(), scope.members()).begun(now);
-    Ok(Draft { environment, rollout, superseded })
+    Ok(Draft { environment, rollout, superseded, off: scope.off })
 }
 
 /// The hosts that are meant by name. E-HOST-UNKNOWN, also for one that is none of the environment's.

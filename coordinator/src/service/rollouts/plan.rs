@@ -1,162 +1,149 @@
-//! What a rollout would do, said beforehand: from the real planner over the real fleet.
+//! What a rollout would do, said beforehand: from the real planner over the real fleet, flown in a copy.
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
-use std::fmt::Write as _;
+use std::time::Duration;
 
-use houston_common::clock::FleetTime;
-use houston_common::command::{PlannedWave, RolloutPlan, StartRollout};
-use houston_common::digest::Digest;
+use houston_common::clock::{FleetTime, WallTime};
+use houston_common::command::StartRollout;
 use houston_common::error::Refusal;
-use houston_common::id::{HostId, Zone};
-use houston_common::policy::Pacing;
-use houston_common::rollout::{Exception, Wave};
+use houston_common::id::{EnvironmentName, Zone};
+use houston_common::plan::{Fault, RolloutPlan, WhatIf};
+use houston_common::view::ReleaseView;
 
 use super::super::Caller;
-use super::super::environments::policy_fields;
-use super::draft::{Draft, draft, in_service};
-use crate::environment::Environment;
-use crate::environment::index::{Class, Reach};
-use crate::environment::member::{Lane, Member, Step};
-use crate::rollout::Rollout;
-use crate::rollout::gates::GateValues;
-use crate::rollout::pacing::Extent;
-use crate::rollout::planner::floors::floor;
-use crate::rollout::planner::{self, Change, Turn};
-use crate::state::State;
+use super::basis::Basis;
+use super::draft::draft;
+use super::start::edits;
+use crate::rollout::flight::{self, Departure, Expected, Landed, Model};
+use crate::rollout::times::Times;
+use crate::rollout::{Direction, Rollout, Stage};
+use crate::state::{Edit, State};
 
-/// Hosts that a planned wave names.
-const FIRST_SHOWN: usize = 200;
+/// Latest successful rollouts whose times a plan reckons with: enough to be many hosts, and not of long ago.
+const HISTORY_MAX: usize = 5;
+/// Where there is no history: a minute to fetch and lay out; ten seconds to stop and start, beside the health window.
+const PREPARE_ASSUMED: Duration = Duration::from_secs(60);
+const ACTIVATION_ASSUMED: Duration = Duration::from_secs(10);
+/// The late fault: an hour is what a memory leak or a nightly job takes to show, and longer than a quick bake.
+const LATE: Duration = Duration::from_secs(3600);
 
-/// What `start` would do now, refused for the same reasons, except that nothing needs confirmation.
+/// A rollout that can be flown: with a copy of all that it concerns, so that the flight needs nobody's time.
+#[derive(Debug)]
+pub struct Grounded {
+    copy: State,
+    /// What `start` would change.
+    edits: Vec<Edit>,
+    rollout: Rollout,
+    superseded: Option<Rollout>,
+    from: ReleaseView,
+    to: ReleaseView,
+    hosts: u32,
+    prepares: Times,
+    activations: Times,
+    now: FleetTime,
+    wall: WallTime,
+}
+
+/// What `start` would do now, refused for the same reasons, except that nothing needs confirmation. Costs the
+/// caller a copy of the environment's members.
 pub fn plan(
     state: &State,
     caller: &Caller,
     request: &StartRollout,
     now: FleetTime,
-) -> Result<RolloutPlan, Refusal> {
+    wall: WallTime,
+) -> Result<Grounded, Refusal> {
     let draft = draft(state, caller, request, now)?;
-    let after = supposed(state, &draft);
-    let rollout = &draft.rollout;
-    let planned = rollout.planned.values().sum();
-    Ok(RolloutPlan {
-        plan_hash: plan_hash(&draft),
+    let rollout = draft.rollout.clone();
+    let copy = state.only(&rollout.environment);
+    let (prepares, activations) = history(state, &rollout.environment);
+    Ok(Grounded {
+        copy: copy.ok_or_else(|| Refusal::internal("a draft without its environment"))?,
         from: state.catalog.view(&rollout.way_back),
         to: state.catalog.view(&rollout.target),
-        waves: waves(state, &after, rollout, now),
-        hosts: hosts_to_change(state, &draft),
-        floor: floor(rollout.policy.fleet_floor, planned, in_service(planned)),
-        supersedes: draft.superseded.map(|superseded| superseded.id),
-        excluded: rollout.excluded.iter().cloned().collect(),
+        hosts: draft.off,
+        superseded: draft.superseded.cloned(),
+        edits: edits(state, draft, wall),
+        rollout,
+        prepares,
+        activations,
+        now,
+        wall,
     })
 }
 
-pub(super) fn hosts_to_change(state: &State, draft: &Draft<'_>) -> u32 {
-    let after = supposed(state, draft);
-    draft.rollout.zones.iter().map(|zone| to_change(&after, zone).len() as u32).sum()
-}
-
-/// Everything that decides what the rollout will do, but not the health of the day.
-pub(super) fn plan_hash(draft: &Draft<'_>) -> Digest {
-    let Draft { environment, rollout, superseded } = draft;
-    let mut text = String::from("houston-plan 1\n");
-    let Rollout { target, way_back, .. } = rollout;
-    let _ = writeln!(text, "{}\nfrom {}\nto {}", environment.name(), way_back.digest(), target.digest());
-    if let Some(superseded) = superseded {
-        let _ = writeln!(text, "supersedes {}", superseded.id);
-    }
-    for (field, value) in policy_fields(&rollout.policy) {
-        let _ = writeln!(text, "{field} {value}");
-    }
-    for zone in &rollout.zones {
-        let _ = writeln!(text, "zone {zone}");
-    }
-    for host in &rollout.excluded {
-        let _ = writeln!(text, "exclude {host}");
-    }
-    for live in environment.members().filter(|live| !live.member.detached) {
-        let settled =
-            live.member.settled.map_or_else(|| "nothing".to_owned(), |release| release.digest().to_string());
-        let _ = writeln!(text, "host {} {} {settled}", live.member.host, live.member.zone);
-    }
-    Digest::of(text.as_bytes())
-}
-
-/// The environment as it would be with the rollout active.
-fn supposed(state: &State, draft: &Draft<'_>) -> Environment {
-    let Draft { environment, rollout, .. } = draft;
-    let mut after = Environment::new(environment.definition.clone());
-    after.rollout = Some(rollout.clone());
-    for live in environment.members() {
-        let Some(entry) = state.fleet.get(&live.member.host) else { continue };
-        let mut member = Member { zone: entry.host.zone.clone(), ..live.member.clone() };
-        if rollout.excluded.contains(&member.host) {
-            (member.lane, member.step) = (Lane::Rollout(rollout.id), Step::Excepted(Exception::Excluded));
-        }
-        let host = member.host.clone();
-        after.put_member(member, &state.fleet);
-        if let Some(report) = &live.report {
-            after.set_report(&host, report.clone(), &state.fleet);
-        }
-    }
-    after
-}
-
-/// The one box as the planner would choose it now, then each zone.
-fn waves(state: &State, after: &Environment, rollout: &Rollout, now: FleetTime) -> Vec<PlannedWave> {
-    let first =
-        planner::plan(after, &state.fleet, &GateValues::of(state, after, now), now).changes.into_iter();
-    let mut one_box = first.filter_map(|change| match change {
-        Change::Turn(Turn::OneBox(host)) => Some(host),
-        Change::Turn(_)
-        | Change::Prepare { .. }
-        | Change::Late { .. }
-        | Change::Except { .. }
-        | Change::Overdue { .. }
-        | Change::LetOut { .. }
-        | Change::Retry { .. } => None,
+/// What hosts took in the environment's latest rollouts that succeeded.
+fn history(state: &State, environment: &EnvironmentName) -> (Times, Times) {
+    let (mut prepares, mut activations) = (Times::default(), Times::default());
+    let latest = state.history.values().rev().filter(|rollout| {
+        rollout.environment == *environment
+            && rollout.stage == Stage::Succeeded
+            && rollout.direction == Direction::Forward
     });
-    let one_box = one_box.next();
-    let first_wave = PlannedWave {
-        wave: Wave::OneBox,
-        hosts: u32::from(one_box.is_some()),
-        batch: 1,
-        bake: rollout.bake_of(0),
-        first: one_box.iter().cloned().collect(),
-    };
-    let waves = (1..rollout.waves()).map(|wave| {
-        let mut hosts: Vec<&HostId> = Vec::new();
-        let mut batch = 0;
-        for zone in rollout.zones_of(wave) {
-            let size = |wave| rollout.batch_of(zone, wave, 1, u32::MAX);
-            // Under striped pacing a zone's hosts are shared out to the waves, in their order.
-            let before = match rollout.policy.pacing {
-                Pacing::Striped => (1..wave).map(size).fold(0, u32::saturating_add),
-                Pacing::Zonal => 0,
-            };
-            let here = match rollout.extent(wave) {
-                Extent::OneBatch => size(wave),
-                Extent::Everybody => u32::MAX,
-            };
-            let others = to_change(after, zone).into_iter().filter(|host| Some(*host) != one_box.as_ref());
-            hosts.extend(others.skip(before as usize).take(here as usize));
-            batch += size(wave);
-        }
-        PlannedWave {
-            wave: rollout.wave(wave),
-            hosts: hosts.len() as u32,
-            batch,
-            bake: rollout.bake_of(wave),
-            first: hosts.into_iter().take(FIRST_SHOWN).cloned().collect(),
-        }
-    });
-    std::iter::once(first_wave).chain(waves).collect()
+    for rollout in latest.take(HISTORY_MAX) {
+        prepares.merge(&rollout.prepares);
+        activations.merge(&rollout.activations);
+    }
+    (prepares, activations)
 }
 
-/// A zone's hosts that would change, those first that would go first.
-fn to_change<'a>(after: &'a Environment, zone: &Zone) -> Vec<&'a HostId> {
-    let reaches = [Reach::Down, Reach::Up, Reach::Busy, Reach::Away];
-    let classes = reaches
-        .into_iter()
-        .flat_map(|reach| [Class::Ready(reach), Class::Preparing(reach), Class::Unprepared(reach)]);
-    classes.flat_map(|class| after.index().hosts(zone, class)).collect()
+impl Grounded {
+    /// Flies it, and once for each way in which it could fail. Takes its time: seconds for ten thousand hosts.
+    pub fn fly(mut self) -> Result<(Basis, RolloutPlan), Refusal> {
+        let environment = &self.copy.environments[&self.rollout.environment];
+        let basis = Basis::of(environment, &self.rollout, self.superseded.as_ref());
+        for edit in std::mem::take(&mut self.edits) {
+            self.copy.apply(edit, self.now);
+        }
+        let model = self.model();
+        let mut steps = flight::STEPS_MAX;
+        let landed = self.fly_once(&model, &mut steps);
+        let landed = landed.ok_or_else(|| Refusal::internal("a draft that does not become active"))?;
+        let what_ifs = self.what_ifs(&model, landed.worst_zone(), &mut steps);
+        let plan = RolloutPlan {
+            plan_hash: basis.hash(),
+            from: self.from,
+            to: self.to,
+            hosts: self.hosts,
+            supersedes: self.superseded.map(|superseded| superseded.id),
+            excluded: self.rollout.excluded.into_iter().collect(),
+            flown: landed.flown(),
+            prepare: model.prepare.view(),
+            activation: model.activation.view(),
+            what_ifs,
+        };
+        Ok((basis, plan))
+    }
+
+    fn model(&self) -> Model<'static> {
+        let policy = &self.rollout.policy;
+        let deadline = policy.apply_deadline;
+        let assumed = ACTIVATION_ASSUMED.saturating_add(policy.health_window).min(deadline);
+        Model {
+            rollout: self.rollout.id,
+            prepare: Expected::new(self.prepares.clone(), deadline, PREPARE_ASSUMED.min(deadline)),
+            activation: Expected::new(self.activations.clone(), deadline, assumed),
+            fault: None,
+        }
+    }
+
+    fn fly_once(&self, model: &Model<'_>, steps: &mut u32) -> Option<Landed> {
+        let environment = &self.rollout.environment;
+        let from = Departure { environment, now: self.now, wall: self.wall };
+        flight::fly(self.copy.only(environment)?, from, model, steps)
+    }
+
+    fn what_ifs(&self, model: &Model<'_>, worst_zone: Option<Zone>, steps: &mut u32) -> Vec<WhatIf> {
+        // Where nothing runs nothing can fail.
+        if self.rollout.target.is_empty() {
+            return Vec::new();
+        }
+        let in_zone = worst_zone.map(Fault::InZone);
+        let faults = [Some(Fault::AtOnce), in_zone, Some(Fault::Late { after: LATE })].into_iter().flatten();
+        let what_ifs = faults.filter_map(|fault| {
+            let model = Model { fault: Some(&fault), ..model.clone() };
+            self.fly_once(&model, steps)?.what_if(&model)
+        });
+        what_ifs.collect()
+    }
 }

@@ -13,15 +13,16 @@ use houston_common::release::Release;
 
 use super::super::environments::policy_fields;
 use super::super::{Caller, Change, environment};
+use super::basis::Basis;
 use super::draft::{Draft, draft, raised};
-use super::plan::{hosts_to_change, plan_hash};
 use super::remember;
 use crate::engine::core::Decided;
 use crate::rollout::{Rollout, Stage};
 use crate::state::{Edit, State};
 
 /// Starts a rollout of the version set with the environment's own settings. The same request with the
-/// same idempotency key again answers with the rollout that it made.
+/// same idempotency key again answers with the rollout that it made. `shown` is what the plan that it promises
+/// rested on, if that is still known.
 ///
 /// E-ENV-UNKNOWN, E-VER-UNKNOWN, E-IDEMPOTENCY, E-CONFLICT, E-SELECT-NONE, E-NOOP, E-BAD-VERSION,
 /// E-BUDGET-ALL, E-UNINSTALL, E-PLAN-CHANGED.
@@ -29,6 +30,7 @@ pub fn start(
     state: &State,
     caller: &Caller,
     request: &StartRollout,
+    shown: Option<&Basis>,
     now: FleetTime,
     wall: WallTime,
 ) -> Result<Decided<RolloutId>, Refusal> {
@@ -38,35 +40,40 @@ pub fn start(
         return Ok(Decided::nothing(earlier.id));
     }
     let mut draft = draft(state, caller, request, now)?;
-    confirmed(state, request, &draft)?;
+    confirmed(state, request, shown, &draft)?;
     draft.rollout.request = fingerprint;
     draft.rollout.started_at = wall;
-    let Draft { environment, rollout, superseded } = draft;
-    let id = rollout.id;
-    let mut edits = vec![raised(state)];
-    if let Some(superseded) = superseded {
-        let mut definition = environment.definition.clone();
-        remember(&mut definition.unresolved, superseded.left_behind());
-        edits.push(Edit::Environment(definition));
-        let mut superseded = superseded.clone();
-        superseded.end(Stage::Superseded { by: id }, wall, environment);
-        edits.push(Edit::Rollout(superseded));
-    }
+    let (rollout, id) = (&draft.rollout, draft.rollout.id);
     let name = |release: &Release| state.catalog.view(release).name;
     let flags =
         [("supersede", request.supersede), ("force", request.force), ("allow-outage", request.allow_outage)];
     let flags = flags.into_iter().filter(|(_, on)| *on).map(|(flag, _)| format!(" --{flag}"));
     let excluded = rollout.excluded.iter().map(|host| format!(" --exclude {host}"));
     let flags: String = flags.chain(excluded).collect();
-    let differs = differing(&environment.definition.policy, &rollout.policy);
+    let differs = differing(&draft.environment.definition.policy, &rollout.policy);
     let change = Change {
         what: format!("rollout.start {} {id}", request.environment),
         why: &request.reason,
         before: format!("{} baked", name(&rollout.way_back)),
         after: format!("to {}, {} hosts{flags}{differs}", name(&rollout.target), rollout.hosts()),
     };
+    Ok(caller.change(edits(state, draft, wall), change, id))
+}
+
+/// What makes the draft the active rollout.
+pub(super) fn edits(state: &State, draft: Draft<'_>, wall: WallTime) -> Vec<Edit> {
+    let Draft { environment, rollout, superseded, .. } = draft;
+    let mut edits = vec![raised(state)];
+    if let Some(superseded) = superseded {
+        let mut definition = environment.definition.clone();
+        remember(&mut definition.unresolved, superseded.left_behind());
+        edits.push(Edit::Environment(definition));
+        let mut superseded = superseded.clone();
+        superseded.end(Stage::Superseded { by: rollout.id }, wall, environment);
+        edits.push(Edit::Rollout(superseded));
+    }
     edits.push(Edit::Rollout(rollout));
-    Ok(caller.change(edits, change, id))
+    edits
 }
 
 /// What of the environment's policy does not hold for this rollout: whoever relaxed it is on record with it.
@@ -81,32 +88,37 @@ fn differing(own: &Policy, pinned: &Policy) -> String {
 }
 
 /// What an uninstall needs, and what a plan that was looked at promises.
-fn confirmed(state: &State, request: &StartRollout, draft: &Draft<'_>) -> Result<(), Refusal> {
-    let hash = plan_hash(draft);
+fn confirmed(
+    state: &State,
+    request: &StartRollout,
+    shown: Option<&Basis>,
+    draft: &Draft<'_>,
+) -> Result<(), Refusal> {
+    let StartRollout { environment, version_set, .. } = request;
     match request.plan_hash {
-        Some(promised) if promised == hash => Ok(()),
-        Some(_) => Err(Refusal::new(
-            Code::PlanChanged,
-            format!(
-                "the fleet or the policy of {} has changed since that plan was made",
-                request.environment
-            ),
-            format!(
-                "look at it again with `houston rollout plan {} {}`",
-                request.environment, request.version_set
-            ),
-        )),
+        Some(promised) => {
+            let basis = Basis::of(draft.environment, &draft.rollout, draft.superseded);
+            if promised == basis.hash() {
+                return Ok(());
+            }
+            let shown = shown.filter(|shown| shown.hash() == promised);
+            let changed = shown.map_or_else(
+                || "its hash is another, and what it rested on is not known any more".to_owned(),
+                |shown| shown.differences(&basis, &state.catalog).join("; "),
+            );
+            Err(Refusal::new(
+                Code::PlanChanged,
+                format!("{environment} is not as it was when that plan was made: {changed}"),
+                format!("look at it again with `houston rollout plan {environment} {version_set}`"),
+            ))
+        }
         None if draft.rollout.target.is_empty() && !request.force => {
-            let hosts = hosts_to_change(state, draft);
+            let hosts = draft.off;
             Err(Refusal::new(
                 Code::Downgrade,
+                format!("{EMPTY_VERSION_SET} uninstalls everything from {hosts} hosts of {environment}"),
                 format!(
-                    "{EMPTY_VERSION_SET} uninstalls everything from {hosts} hosts of {}",
-                    request.environment
-                ),
-                format!(
-                    "look at `houston rollout plan {} {EMPTY_VERSION_SET}` and start what it ends with",
-                    request.environment
+                    "look at `houston rollout plan {environment} {EMPTY_VERSION_SET}` and start what it ends with"
                 ),
             ))
         }

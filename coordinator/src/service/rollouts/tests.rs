@@ -1,14 +1,17 @@
+mod plans;
+
 use std::time::Duration;
 
 use houston_common::command::{Explain, ListRollouts, RolloutAction, RolloutRef, StartRollout};
 use houston_common::error::Code;
 use houston_common::id::{HostId, RolloutId};
+use houston_common::plan::{Fault, ModelTime, RolloutPlan};
 use houston_common::policy::Share;
 use houston_common::rollout::{Cause, RolloutState, WaitingOn, Wave};
 
 use super::super::environments;
 use super::super::fixture::{WALL, World, alice, applied, name, newest, refused, to};
-use super::{environment_of, explain, find, list, plan};
+use super::{Basis, Shown, environment_of, explain, find, list, plan};
 use crate::environment::member::{Lane, Step};
 use crate::rollout::gates::GateValues;
 use crate::rollout::{Direction, Rolling, Stage};
@@ -19,6 +22,15 @@ fn with_policy(world: &mut World, edit: impl FnOnce(&mut houston_common::policy:
     edit(&mut request.policy);
     let decided = environments::apply(&world.state, &alice(), &request).expect("applied");
     world.commit(decided);
+}
+
+fn flown(world: &World, request: &StartRollout) -> RolloutPlan {
+    grounded(world, request).1
+}
+
+fn grounded(world: &World, request: &StartRollout) -> (Basis, RolloutPlan) {
+    let grounded = plan(&world.state, &alice(), request, world.now, WALL).expect("a plan");
+    grounded.fly().expect("flown")
 }
 
 #[test]
@@ -151,45 +163,13 @@ fn uninstalling_wants_the_plans_hash_or_force() {
     let mut world = World::prod();
     let told = refused(world.start(&to("empty")), Code::Downgrade);
     assert!(told.contains("from 6 hosts of prod"), "{told}");
-    let planned = plan(&world.state, &alice(), &to("empty"), world.now).expect("a plan");
+    let planned = flown(&world, &to("empty"));
+    assert_eq!((planned.hosts, planned.what_ifs.len()), (6, 0), "where nothing runs nothing can fail");
     world.start(&StartRollout { plan_hash: Some(planned.plan_hash), ..to("empty") }).expect("confirmed");
     assert!(world.active().target.is_empty());
     assert_eq!(world.active().policy.fleet_floor, Share::Hosts(0), "a floor protects a service that stays");
     let mut world = World::prod();
     world.start(&StartRollout { force: true, ..to("empty") }).expect("forced");
-}
-
-#[test]
-fn hosts_are_left_out_by_name() {
-    let mut world = World::prod();
-    for id in ["d1-k3f9x", "d2-aaaaa"] {
-        world.host(id, "d", &[("env", "prod")]);
-    }
-    world.host("other", "d", &[]);
-    let without =
-        |hosts: &[&str]| StartRollout { exclude: hosts.iter().map(|id| name(id)).collect(), ..to("v2") };
-    refused(world.start(&without(&["nobody"])), Code::HostUnknown);
-    let told = refused(world.start(&without(&["other"])), Code::HostUnknown);
-    assert!(told.contains("does not belong to environment prod"), "{told}");
-    let all = ["a1", "a2", "b1", "b2", "c1", "c2", "d1", "d2"];
-    refused(world.start(&without(&all)), Code::EnvironmentEmpty);
-    // Once is enough, however it is called.
-    let request = without(&["d1", "d1-k3f9x", "b2"]);
-    let planned = plan(&world.state, &alice(), &request, world.now).expect("a plan");
-    assert_eq!(planned.excluded, [name::<HostId>("b2"), name("d1-k3f9x")]);
-    assert_eq!((planned.hosts, planned.waves[0].hosts), (6, 1));
-    let whole = plan(&world.state, &alice(), &to("v2"), world.now).expect("a plan");
-    assert_ne!(planned.plan_hash, whole.plan_hash);
-    refused(
-        world.start(&StartRollout { plan_hash: Some(whole.plan_hash), ..request.clone() }),
-        Code::PlanChanged,
-    );
-    world.start(&StartRollout { plan_hash: Some(planned.plan_hash), ..request }).expect("as planned");
-    assert!(
-        world.last_audit().after.ends_with(" --exclude b2 --exclude d1-k3f9x"),
-        "{:?}",
-        world.last_audit()
-    );
 }
 
 #[test]
@@ -199,31 +179,6 @@ fn where_only_who_is_left_out_is_behind_there_is_nothing_to_do() {
     let request = StartRollout { exclude: vec![name("a1")], ..to("v1") };
     refused(world.start(&request), Code::NoChange);
     world.start(&to("v1")).expect("there is a1");
-}
-
-#[test]
-fn a_plan_is_kept_to_or_refused() {
-    let mut world = World::prod();
-    let planned = plan(&world.state, &alice(), &to("v2"), world.now).expect("a plan");
-    let again = plan(&world.state, &alice(), &to("v2"), world.now).expect("a plan");
-    assert_eq!(planned, again);
-    assert_eq!((planned.hosts, planned.floor, planned.supersedes), (6, 4, None));
-    let waves: Vec<_> =
-        planned.waves.iter().map(|wave| (wave.wave.clone(), wave.hosts, wave.first.len())).collect();
-    let zone = |zone: &str| Wave::Zones(vec![name(zone)]);
-    assert_eq!(waves, [(Wave::OneBox, 1, 1), (zone("a"), 1, 1), (zone("b"), 2, 2), (zone("c"), 2, 2)]);
-    let promised = StartRollout { plan_hash: Some(planned.plan_hash), ..to("v2") };
-    world.host("d1", "d", &[("env", "prod")]);
-    refused(world.start(&promised), Code::PlanChanged);
-    let planned = plan(&world.state, &alice(), &to("v2"), world.now).expect("a plan");
-    let promised = StartRollout { plan_hash: Some(planned.plan_hash), ..to("v2") };
-    world.start(&promised).expect("as planned");
-    // The planner begins with the host that the plan named.
-    let first = planned.waves[0].first[0].clone();
-    let gates = GateValues::of(&world.state, world.prod_environment(), world.now);
-    let now = crate::rollout::planner::plan(world.prod_environment(), &world.state.fleet, &gates, world.now);
-    let one_box = crate::rollout::planner::Turn::OneBox(first);
-    assert!(now.changes.contains(&crate::rollout::planner::Change::Turn(one_box)), "{now:?}");
 }
 
 #[test]

@@ -54,6 +54,11 @@ fn a_good_rollout_goes_one_box_then_zone_by_zone_with_bakes() {
     assert!(pause(3) >= policy().bake.first_zone, "{order:?}");
     assert!(pause(6) >= policy().bake.later_zones, "{order:?}");
     assert!(pause(2) < policy().bake.later_zones, "one batch follows another without a bake: {order:?}");
+    // Each host has left its times, once: a prepare takes these hosts two rounds, an activation two or three.
+    let (prepares, activations) = (&world.newest().prepares, &world.newest().activations);
+    assert_eq!((prepares.count(), activations.count()), (9, 9));
+    assert!(prepares.least >= ROUND && prepares.most <= ROUND * 4, "{prepares:?}");
+    assert!(activations.least >= ROUND && activations.most <= ROUND * 4, "{activations:?}");
 }
 
 #[test]

@@ -427,14 +427,8 @@ impl World {
         let performed = perform(env, fleet, &plan, &mut generation, self.now, WallTime(self.now.0));
         let meta = Meta { generation, checkpoint: self.now, ..self.state.meta.clone() };
         self.edit(Edit::Meta(meta));
-        for member in performed.members {
-            self.edit(Edit::Member(member));
-        }
-        if let Some(definition) = performed.definition {
-            self.edit(Edit::Environment(definition));
-        }
-        if let Some(rollout) = performed.rollout {
-            self.edit(Edit::Rollout(rollout));
+        for edit in performed.edits() {
+            self.edit(edit);
         }
         true
     }
