@@ -24,6 +24,7 @@ use super::name;
 use super::planted::Planted;
 use super::random::Random;
 use super::script::{Library, STEADY};
+use super::scripted::{self, Scripted};
 
 /// Credentials are judged by wall clocks too; which of them are good is not what is simulated.
 const ISSUED: WallTime = WallTime(0);
@@ -43,6 +44,7 @@ pub(super) enum Order {
     Move { host: HostId, zone: usize },
     Remove { host: HostId },
     Release { host: HostId },
+    Other(Scripted),
 }
 
 pub(super) const PROD: &str = "prod";
@@ -69,7 +71,16 @@ impl Order {
         if let (Self::Start { .. }, Some(Planted::CheckThenInsert)) = (self, planted) {
             return self.start_twice(core, now, wall).map_err(|refusal| refusal.to_string());
         }
-        let result = core.command(now, wall, |state, now| self.decide(state, now, wall));
+        if let Self::Other(order) = self {
+            return order.give(core, now, wall, planted).map_err(|refusal| refusal.to_string());
+        }
+        let result = core.command(now, wall, |state, now| {
+            let mut decided = self.decide(state, now, wall)?;
+            if let (Self::Apply { environment, .. }, Some(Planted::EditInPlace)) = (self, planted) {
+                decided.edits.extend(scripted::edited_in_place(state, environment));
+            }
+            Ok(decided)
+        });
         result.map_err(|refusal| refusal.to_string())
     }
 
@@ -169,11 +180,12 @@ impl Order {
                 let request = HostChange { host: host.clone(), reason };
                 hosts::release(state, &caller, &request).map(done)
             }
+            Self::Other(order) => order.decide(state, now, wall),
         }
     }
 }
 
-fn done<T: std::fmt::Debug>(decided: Decided<T>) -> Decided<String> {
+pub(super) fn done<T: std::fmt::Debug>(decided: Decided<T>) -> Decided<String> {
     let Decided { edits, note, reply } = decided;
     Decided { edits, note, reply: format!("{reply:?}") }
 }

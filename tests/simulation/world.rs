@@ -5,6 +5,7 @@
 mod ending;
 mod nemesis;
 mod notes;
+mod scenes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -18,7 +19,7 @@ use houston_common::report::Report;
 use houston_coordinator::engine::core::{Core, Minds};
 
 use super::agent::{Agent, Next};
-use super::checker::{Checker, Site, Violation};
+use super::checker::{self, Checker, Site, Violation};
 use super::coordinator::{Answer, Coordinator, HOLD_MS, Input, Turn, Watched, meta};
 use super::machine::{Machine, Shared};
 use super::name;
@@ -27,6 +28,7 @@ use super::operator::{self, Order, PROD, SIDE};
 use super::planted::Planted;
 use super::random::Random;
 use super::script::Library;
+use scenes::{Scene, Scenes};
 
 /// What a run is to be, beside its seed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -63,6 +65,7 @@ enum Event {
     HoldEnds { host: HostId, call: u64, incarnation: u64 },
     Operator { environment: EnvironmentName },
     Fault,
+    Scene(Scene),
     FaultsEnd,
     Last,
 }
@@ -114,6 +117,7 @@ pub(super) struct World {
     operator: Random,
     nemesis: Random,
     chance: Random,
+    scenes: Scenes,
     trace: u64,
 }
 
@@ -149,7 +153,7 @@ impl World {
             coordinator: None,
             coordinator_incarnation: 0,
             turn_at: None,
-            minds: setting.planted.map_or_else(Minds::default, Planted::minds),
+            minds: checker::watched(setting.planted),
             network: Network::new(random.fork()),
             policies,
             library,
@@ -161,12 +165,14 @@ impl World {
             operator: random.fork(),
             nemesis: random.fork(),
             chance: random.fork(),
+            scenes: Scenes::new(random.fork()),
             trace: 0xcbf2_9ce4_8422_2325,
         }
     }
 
     pub(super) fn run(mut self) -> Outcome {
         super::planted::forget();
+        checker::forget_noticed();
         self.begin();
         while self.checker.violation.is_none()
             && let Some(((at, _), event)) = self.queue.pop_first()
@@ -227,6 +233,7 @@ impl World {
         let first_fault = calm + self.nemesis.below(60_000);
         self.at(first_fault, Event::Fault);
         let end = calm + self.chance.between(SAFETY_MS.0, SAFETY_MS.1);
+        self.set_scenes(calm, end);
         self.at(end, Event::FaultsEnd);
     }
 
@@ -283,6 +290,7 @@ impl World {
             }
             Event::Operator { environment } => self.operate(environment),
             Event::Fault => self.fault(),
+            Event::Scene(scene) => self.scene(scene),
             Event::FaultsEnd => self.end_faults(),
             Event::Last => self.last(),
         }
@@ -322,7 +330,7 @@ impl World {
                     self.at(at, Event::CallTimesOut { host: host.clone(), incarnation, call });
                 }
                 Next::Send { call, report } => {
-                    self.checker.said(Site { host, machine: &machine.borrow() }, &report);
+                    self.checker.said(Site { host, machine: &machine.borrow() }, &report, self.now);
                     self.checker.sent(host, &report);
                     for at in self.network.deliveries(host, Way::Up, self.now) {
                         let (host, report) = (host.clone(), report.clone());
@@ -475,6 +483,8 @@ impl World {
             return;
         };
         self.note(|| "coordinator starts".to_owned());
+        super::planted::coordinator_started();
+        self.note_commits();
         self.checker.coordinator_started(coordinator.core.state(), coordinator.fleet_time(self.now));
         self.coordinator = Some(coordinator);
         self.turn_soon(self.now);
@@ -500,6 +510,7 @@ impl World {
         let (fleet, wake) = (coordinator.fleet_time(now), coordinator.wake_at(now));
         let has_more = !coordinator.inputs.is_empty();
         let Turn { answers, heard, orders, held, has_died } = turn;
+        self.checker.turns(fleet);
         for (host, report, result) in heard {
             self.checker.heard(&host, &report, result, fleet);
         }
@@ -513,7 +524,7 @@ impl World {
             return;
         }
         if let Some(coordinator) = &self.coordinator {
-            self.checker.turned(coordinator.core.state(), &self.minds, fleet);
+            self.checker.turned(coordinator.core.state(), &self.minds, self.setting.planted, fleet);
         }
         for answer in answers {
             self.checker.answered(&answer);

@@ -13,12 +13,16 @@ use crate::simulation::script::Library;
 impl World {
     /// From now on nothing goes wrong, and every environment is given a release that is good.
     pub(super) fn end_faults(&mut self) {
+        // After the store was brought back only a person could go on.
+        if self.last.is_some() {
+            return;
+        }
         self.note(|| "faults end".to_owned());
         self.network.heal();
         let mut orders = Vec::new();
         for (host, node) in &mut self.nodes {
             let mut machine = node.machine.borrow_mut();
-            (machine.fuse, machine.sick_until) = (None, 0);
+            (machine.fuse, machine.sick_until, machine.full_until) = (None, 0, 0);
             node.loses_power = false;
             if self.checker.stored.hosts.contains_key(host) {
                 orders.push(Order::Drain { host: host.clone(), drained: false });
@@ -86,6 +90,7 @@ impl World {
         match (unrest, was_at_rest) {
             (None, None) => {
                 self.note(|| "all is at rest".to_owned());
+                self.nothing_is_left();
                 if let Some(last) = self.last.as_mut() {
                     last.at_rest = Some(self.now);
                 }
@@ -95,6 +100,15 @@ impl World {
                 self.checker.broken_at_rest("L1 everything converges", why)
             }
             (Some(_), None) | (None, Some(_)) => {}
+        }
+    }
+
+    /// The reference planner comes to the same end.
+    fn nothing_is_left(&mut self) {
+        let Some(coordinator) = &self.coordinator else { return };
+        let (state, now) = (coordinator.core.state(), coordinator.fleet_time(self.now));
+        for environment in state.environments.values() {
+            self.checker.nothing_is_left(environment, &state.fleet, self.setting.planted, now);
         }
     }
 

@@ -19,11 +19,11 @@ impl World {
     }
 
     pub(super) fn note_commits(&mut self) {
-        for changes in self.store.take_log() {
+        for (epoch, changes) in self.store.take_log() {
             for change in &changes {
                 self.note_change(change);
             }
-            self.checker.committed(&changes, self.now);
+            self.checker.committed(epoch, &changes, self.now);
         }
     }
 
