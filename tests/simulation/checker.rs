@@ -301,6 +301,10 @@ impl Checker {
         let gates = GateValues { regressed: state.meta.regressed };
         for (name, environment) in &state.environments {
             self.counts_hold(name, environment.index().total());
+            let looks = self.looks(planted);
+            if environment.rollout.is_none() && !looks {
+                continue;
+            }
             let plan = (minds.plan)(environment, &state.fleet, &gates, now);
             if let Some(rollout) = &environment.rollout
                 && plan.does_nothing()
@@ -311,8 +315,9 @@ impl Checker {
                     format!("rollout {} of {name} waits for nothing", rollout.id),
                 );
             }
-            self.plans_hold(environment, &state.fleet, &gates, (&plan, planted), now);
+            self.plans_hold(environment, &state.fleet, &gates, (&plan, looks), now);
         }
+        self.hear_notices();
         self.deadlines_hold(now);
         let stale: Vec<String> = self
             .heard

@@ -127,22 +127,30 @@ fn longest(waiting: &WaitingOn, policy: &Policy) -> Option<Duration> {
 }
 
 impl Checker {
-    /// Whether the plans of a whole turn were allowed, and what it waits for now is bounded.
+    /// What was noticed in the middle of a turn.
+    pub(super) fn hear_notices(&mut self) {
+        if let Some(Violation { law, detail }) = NOTICED.take() {
+            self.broken(law, detail);
+        }
+    }
+
+    /// Whether it is time to look for what is left to do.
+    pub(super) fn looks(&mut self, planted: Option<Planted>) -> bool {
+        self.patience.plans += 1;
+        is_judged(planted) && self.patience.plans.is_multiple_of(LOOK_EVERY)
+    }
+
+    /// Whether what an environment waits for is bounded; and, if it is time, whether nothing is left to do.
     pub(super) fn plans_hold(
         &mut self,
         environment: &Environment,
         fleet: &Fleet,
         gates: &GateValues,
-        (plan, planted): (&Plan, Option<Planted>),
+        (plan, looks): (&Plan, bool),
         now: FleetTime,
     ) {
-        if let Some(Violation { law, detail }) = NOTICED.take() {
-            self.broken(law, detail);
-        }
-        self.patience.plans += 1;
-        if plan.does_nothing()
-            && is_judged(planted)
-            && self.patience.plans.is_multiple_of(LOOK_EVERY)
+        if looks
+            && plan.does_nothing()
             && let Some(left) = reference::left_to_do(environment, fleet, gates, now)
         {
             self.broken(NOTHING_LEFT, format!("{}: {left}; {:?}", environment.name(), plan.waiting));
@@ -172,12 +180,10 @@ impl Checker {
     }
 
     fn gets_on(&mut self, rollout: &Rollout, plan: &Plan, waits_for_lost: bool, now: FleetTime) {
-        let policies: Vec<Policy> =
-            self.stored.definitions.values().map(|definition| definition.policy.clone()).collect();
+        let definitions = self.stored.definitions.values();
+        let policies = || definitions.clone().map(|definition| &definition.policy).chain([&rollout.policy]);
         let progress = self.patience.progress.entry(rollout.environment.clone()).or_default();
-        let longest = |waiting: &WaitingOn| {
-            policies.iter().chain([&rollout.policy]).map(|policy| longest(waiting, policy)).max().flatten()
-        };
+        let longest = |waiting: &WaitingOn| policies().map(|policy| longest(waiting, policy)).max().flatten();
         for waiting in &plan.waiting {
             let Some(longest) = longest(waiting) else {
                 (progress.since, progress.is_taken_over) = (now, false);
