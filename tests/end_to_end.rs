@@ -8,6 +8,7 @@ mod conflicts;
 mod coordinator_kills;
 mod damage;
 mod demo;
+mod holds;
 mod hooks;
 mod hostile;
 mod rollouts;

@@ -118,6 +118,7 @@ const CALLED_BY_OPERATORS: &[(&str, Effect)] = &[
     ("GetHost", Read),
     ("EditHost", Rollout),
     ("DrainHost", Hold),
+    ("HoldHost", Hold),
     ("RemoveHost", Hold),
     ("ReleaseHost", Rollout),
     ("RevokeHost", Hold),
@@ -137,6 +138,7 @@ const CALLED_BY_OPERATORS: &[(&str, Effect)] = &[
     ("GetRollout", Read),
     ("ListRollouts", Read),
     ("ControlRollout", Rollout),
+    ("DecideGate", Rollout),
     ("Explain", Read),
 ];
 

@@ -199,7 +199,7 @@ impl Supervisor {
 pub fn says_the_same(a: &EnvironmentReport, b: &EnvironmentReport) -> bool {
     let timeless = |report: &EnvironmentReport| {
         let health = match &report.health {
-            HealthReport::Healthy { .. } => HealthReport::Healthy { for_at_least: Duration::ZERO },
+            HealthReport::Healthy { .. } => HealthReport::Healthy { for_at_least: Duration::ZERO, passes: 0 },
             HealthReport::Unknown | HealthReport::Unhealthy { .. } => report.health.clone(),
         };
         EnvironmentReport { health, ..report.clone() }

@@ -19,7 +19,7 @@ mod rollout;
 pub use demo::{DemoArgs, DemoServiceArgs};
 pub use fleet::{ContextVerb, HostChosen, HostVerb, OperatorVerb, TokenVerb};
 pub use release::{EnvironmentVerb, PackageArg, PackageVerb, TreeArg, TreeArgs, VersionSetVerb};
-pub use rollout::{ChangeArgs, DraftArgs, ExplainArgs, RolloutChosen, RolloutVerb, StartArgs};
+pub use rollout::{ChangeArgs, DraftArgs, ExplainArgs, ProfileVerb, RolloutChosen, RolloutVerb, StartArgs};
 
 /// Houston deploys version sets to a fleet, zone by zone, and takes back what goes wrong.
 #[derive(Debug, Parser)]
@@ -105,6 +105,9 @@ pub enum Noun {
     /// Changes of an environment, paced
     #[command(subcommand)]
     Rollout(RolloutVerb),
+    /// Named ways of rolling out, for `profile` in an environment file and `rollout start --profile`
+    #[command(subcommand)]
+    Profile(ProfileVerb),
     /// Why an environment, or one host of it, is not changing
     Explain(ExplainArgs),
     /// Who you are to the coordinator, and which one it is
@@ -157,6 +160,14 @@ pub struct Reason {
 
 /// Most characters of a reason: it is one line of a log.
 const REASON_CHARS_MAX: usize = 500;
+
+/// A reason that must be given.
+fn some_reason(text: &str) -> Result<String, Refusal> {
+    if text.trim().is_empty() {
+        return Err(Refusal::new(Code::CliValue, "the reason is empty", "say why"));
+    }
+    reason(text)
+}
 
 fn reason(text: &str) -> Result<String, Refusal> {
     let refuse = |what: String| Err(Refusal::new(Code::CliValue, what, "write one line"));

@@ -95,6 +95,7 @@ pub async fn perform(noun: Noun, shell: &mut Shell<'_>) -> Result<u8, Refusal> {
         Noun::VersionSet(verb) => release::version_set(verb, shell).await,
         Noun::Environment(verb) => release::environment(verb, shell).await,
         Noun::Rollout(verb) => rollout::perform(verb, shell).await,
+        Noun::Profile(verb) => release::profile(&verb, shell),
         Noun::Explain(args) => explain(args, shell).await,
         Noun::Demo(args) => demo(args).await,
         Noun::DemoService(args) => demo_service(args).await,

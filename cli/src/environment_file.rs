@@ -1,17 +1,18 @@
 //! An environment as people write it: one TOML file that says all of it. `docs/cli.md`
 //! describes the format.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use houston_common::clock::{Exact, parse_duration};
 use houston_common::error::{Code, Refusal};
-use houston_common::id::{EnvironmentName, LabelKey, LabelValue, SettingKey, Zone};
-use houston_common::policy::{Bakes, OnFailure, Pacing, Policy, Share};
+use houston_common::id::{EnvironmentName, LabelKey, LabelValue, SettingKey};
+use houston_common::policy::Policy;
 use houston_common::release::{SETTING_BYTES_MAX, SETTINGS_BYTES_MAX, SETTINGS_MAX, Settings};
 
 use crate::toml_file::{Keys, Section, Source, Value};
 
+mod gate;
+mod policy;
+pub mod profile;
 #[cfg(test)]
 mod tests;
 
@@ -28,17 +29,17 @@ pub struct EnvironmentFile {
 
 /// As many labels as a host may have.
 const SELECTOR_MAX: usize = 64;
-/// More zones than this in one order is a mistake in a generator.
-const ZONE_ORDER_MAX: usize = 64;
-
-const KEYS: &Keys = &[
+pub(crate) const KEYS: &Keys = &[
     ("", &["name", "selector", "settings", "policy"]),
     (
         "policy",
         &[
+            "profile",
             "pacing",
             "zone_order",
+            "zones_at_once",
             "batch",
+            "growth",
             "fleet_floor",
             "zone_floor",
             "bake",
@@ -46,12 +47,26 @@ const KEYS: &Keys = &[
             "apply_deadline",
             "start_within",
             "failure_budget",
+            "zone_failure_budget",
             "lost_budget",
             "on_failure",
             "rollback_batch",
+            "gate",
+            "retries",
         ],
     ),
     ("policy.bake", &["one_box", "first_zone", "later_zones"]),
+    ("policy.growth", &["factor", "most", "carries"]),
+    (
+        "policy.gate",
+        &["name", "before", "within", "approval", "window", "freeze", "metric", "every_host", "evidence"],
+    ),
+    ("policy.gate.approval", &["by_another"]),
+    ("policy.gate.window", &["time_zone", "days", "from", "until"]),
+    ("policy.gate.freeze", &["from", "until"]),
+    ("policy.gate.metric", &["query", "at_least", "at_most", "above", "below", "fresh"]),
+    ("policy.gate.every_host", &["package", "at_least"]),
+    ("policy.gate.evidence", &["passes"]),
 ];
 
 /// Reads a file's text; `name` is what complaints call the file.
@@ -68,7 +83,7 @@ pub fn parse(name: &str, text: &str) -> Result<EnvironmentFile, Refusal> {
             None => Settings::default(),
         },
         policy: match root.get("policy") {
-            Some(value) => policy(value.section("policy")?.only(KEYS)?)?,
+            Some(value) => policy::read(value.section("policy")?.only(KEYS)?)?,
             None => Policy::default(),
         },
     })
@@ -108,124 +123,4 @@ fn settings(whole: Value<'_>, section: Section<'_>) -> Result<Settings, Refusal>
         return Err(whole.refuse_key(Code::ConfigValue, what, "put files into a package"));
     }
     Ok(Settings(settings))
-}
-
-fn policy(section: Section<'_>) -> Result<Policy, Refusal> {
-    let default = Policy::default();
-    let floor = |key| section.get(key).map(|value| share(value, 0)).transpose();
-    let count = |key| section.get(key).map(|value| share(value, 1)).transpose();
-    let time = |key| section.get(key).map(|value| duration(value, 1)).transpose();
-    let policy = Policy {
-        pacing: match section.get("pacing") {
-            Some(value) => word(value, &[("zonal", Pacing::Zonal)])?,
-            None => default.pacing,
-        },
-        zone_order: match section.get("zone_order") {
-            Some(value) => zone_order(value)?,
-            None => default.zone_order,
-        },
-        batch: count("batch")?.unwrap_or(default.batch),
-        fleet_floor: floor("fleet_floor")?.unwrap_or(default.fleet_floor),
-        zone_floor: floor("zone_floor")?,
-        bake: match section.get("bake") {
-            Some(value) => bakes(value.section("policy.bake")?.only(KEYS)?, default.bake)?,
-            None => default.bake,
-        },
-        health_window: time("health_window")?.unwrap_or(default.health_window),
-        apply_deadline: time("apply_deadline")?.unwrap_or(default.apply_deadline),
-        start_within: time("start_within")?.unwrap_or(default.start_within),
-        failure_budget: count("failure_budget")?.unwrap_or(default.failure_budget),
-        lost_budget: count("lost_budget")?.unwrap_or(default.lost_budget),
-        on_failure: match section.get("on_failure") {
-            Some(value) => word(value, &[("rollback", OnFailure::Rollback), ("halt", OnFailure::Halt)])?,
-            None => default.on_failure,
-        },
-        rollback_batch: count("rollback_batch")?.unwrap_or(default.rollback_batch),
-    };
-    refuse_contradictions(section, &policy)?;
-    Ok(policy)
-}
-
-/// Values that are each allowed and cannot hold together. Only what one key alone cannot show.
-fn refuse_contradictions(section: Section<'_>, policy: &Policy) -> Result<(), Refusal> {
-    if policy.health_window < policy.apply_deadline {
-        return Ok(());
-    }
-    let what = format!(
-        "health_window ({}) is not shorter than apply_deadline ({}): no host could settle in time",
-        Exact(policy.health_window),
-        Exact(policy.apply_deadline)
-    );
-    // One of the two is in the file: the defaults do not contradict each other.
-    let value = section.get("health_window").or_else(|| section.get("apply_deadline"));
-    Err(match value {
-        Some(value) => {
-            value.refuse(Code::ConfigConflict, what, "shorten health_window or lengthen apply_deadline")
-        }
-        None => Refusal::internal(what),
-    })
-}
-
-fn bakes(section: Section<'_>, default: Bakes) -> Result<Bakes, Refusal> {
-    let time = |key| section.get(key).map(|value| duration(value, 0)).transpose();
-    Ok(Bakes {
-        one_box: time("one_box")?.unwrap_or(default.one_box),
-        first_zone: time("first_zone")?.unwrap_or(default.first_zone),
-        later_zones: time("later_zones")?.unwrap_or(default.later_zones),
-    })
-}
-
-/// A share of hosts. Batches and budgets of nobody would count as one host, so they are refused.
-fn share(value: Value<'_>, least: u32) -> Result<Share, Refusal> {
-    let text = value.text_or_number()?;
-    let share: Share = text
-        .parse()
-        .map_err(|error| value.refuse(Code::Budget, format!("{}: {error}", value.name), "write 33% or 2"))?;
-    if least > 0 && matches!(share, Share::Hosts(0) | Share::Percent(0)) {
-        let what = format!("{} is {share}; 1 to 1000000 hosts or 1% to 100% are allowed", value.name);
-        return Err(value.refuse(Code::Budget, what, "write at least 1"));
-    }
-    Ok(share)
-}
-
-fn duration(value: Value<'_>, least_ms: u128) -> Result<Duration, Refusal> {
-    let text = value.text_or_number()?;
-    let duration = parse_duration(text).map_err(|error| {
-        value.refuse(Code::Duration, format!("{}: {error}", value.name), "write 5s, 5m or 5h")
-    })?;
-    if duration.as_millis() < least_ms {
-        return Err(value.refuse(Code::Duration, format!("{} is 0", value.name), "write 5s, 5m or 5h"));
-    }
-    Ok(duration)
-}
-
-fn word<T: Copy>(value: Value<'_>, words: &[(&str, T)]) -> Result<T, Refusal> {
-    let text = value.text()?;
-    words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning).ok_or_else(|| {
-        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-        let what = format!("{} is \"{}\"", value.name, houston_common::id::quoted(text));
-        value.refuse(Code::ConfigValue, what, format!("allowed: {}", words.join(", ")))
-    })
-}
-
-fn zone_order(value: Value<'_>) -> Result<Vec<Zone>, Refusal> {
-    let items = value.texts()?;
-    if items.len() > ZONE_ORDER_MAX {
-        return Err(value.refuse(
-            Code::ConfigValue,
-            format!("zone_order has more than {ZONE_ORDER_MAX} zones"),
-            "",
-        ));
-    }
-    let mut seen = BTreeSet::new();
-    let mut zones = Vec::new();
-    for item in items {
-        let zone: Zone = item.parsed(Code::Name)?;
-        if !seen.insert(zone.clone()) {
-            let what = format!("zone_order names the zone \"{zone}\" twice");
-            return Err(item.refuse(Code::ZoneTwice, what, "name it once"));
-        }
-        zones.push(zone);
-    }
-    Ok(zones)
 }

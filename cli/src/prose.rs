@@ -4,9 +4,11 @@
 use houston_common::rollout::{Cause, Exception, RolloutState, Wave};
 use houston_common::view::RolloutView;
 
+mod gate;
 mod waiting;
 
-pub use waiting::{aged, waiting_on};
+pub use gate::decision;
+pub use waiting::{aged, held, waiting_on};
 
 #[cfg(test)]
 mod tests;
@@ -24,9 +26,10 @@ pub fn causes(view: &RolloutView) -> Option<String> {
 /// Follows "because".
 pub fn cause(cause: &Cause) -> String {
     match cause {
-        Cause::FailureBudget { host, failures, allowed } => format!(
-            "{host} failed: {} where {allowed} {} allowed",
+        Cause::FailureBudget { host, failures, allowed, zone } => format!(
+            "{host} failed: {}{} where {allowed} {} allowed",
             counted(*failures, "failure"),
+            zone.as_ref().map(|zone| format!(" in zone {zone}")).unwrap_or_default(),
             if *allowed == 1 { "is" } else { "are" }
         ),
         Cause::LostBudget { exceptions, allowed } => {
@@ -38,6 +41,7 @@ pub fn cause(cause: &Cause) -> String {
         Cause::Operator { name, reason } if reason.is_empty() => format!("{name} said so"),
         Cause::Operator { name, reason } => format!("{name} said so ({reason})"),
         Cause::RollbackFailed { host } => format!("{host} could not be taken back"),
+        Cause::GateClosed { gate } => format!("gate {gate} stayed closed for too long"),
         Cause::Law { law } => {
             format!("the next step would have broken a law ({law}); this is a bug of Houston")
         }
@@ -53,6 +57,7 @@ pub const fn exception(exception: Exception) -> &'static str {
         Exception::PrepareFailed => "it could not be prepared",
         Exception::Held => "it was held",
         Exception::PassedBy => "it could not change when its wave was on",
+        Exception::Excluded => "it was left out by name",
     }
 }
 
@@ -92,14 +97,18 @@ pub fn state_sentence(state: RolloutState) -> String {
 pub fn wave(wave: &Wave) -> String {
     match wave {
         Wave::OneBox => "one box".to_owned(),
-        Wave::Zone(zone) => format!("zone {zone}"),
+        Wave::Zones(zones) => {
+            let names: Vec<&str> = zones.iter().map(|zone| zone.as_str()).collect();
+            format!("zone{} {}", if names.len() == 1 { "" } else { "s" }, names.join(", "))
+        }
+        Wave::Stripe { number, of } => format!("stripe {number} of {of}"),
     }
 }
 
 fn of_wave(wave: &Wave) -> String {
     match wave {
         Wave::OneBox => "the one box".to_owned(),
-        Wave::Zone(_) => self::wave(wave),
+        Wave::Zones(_) | Wave::Stripe { .. } => self::wave(wave),
     }
 }
 

@@ -179,6 +179,13 @@ const TYPED_WRONG: &[(&[&str], &str)] = &[
         &["--reason", "x", "host", "drain", "web-1"],
         "E-CLI-FLAG: unknown flag \"--reason\"; write it after \"drain\"\n",
     ),
+    (
+        &["host", "hold", "web-1"],
+        "E-CLI-MISSING: --reason <TEXT> is missing; usage: houston host hold [OPTIONS] --reason <TEXT> <HOST>\n",
+    ),
+    (&["host", "hold", "web-1", "--reason", " "], "E-CLI-VALUE: "),
+    (&["host", "hold", "web-1", "--reason", "x", "--for", "0s"], "E-DURATION: "),
+    (&["rollout", "start", "prod", "v2", "--exclude", "Web_1"], "E-NAME: "),
     (&["whoami", "extra"], "E-CLI-VALUE: unexpected argument \"extra\"; usage: houston whoami"),
     (&["--context", "P", "whoami"], "E-NAME: a context's name must match [a-z0-9-]{1,63}, got \"P\"\n"),
 ];

@@ -231,17 +231,21 @@ impl<'a> Value<'a> {
         }
     }
 
+    pub fn flag(self) -> Result<bool, Refusal> {
+        match self.value.get_ref() {
+            DeValue::Boolean(flag) => Ok(*flag),
+            _ => Err(self.wrong_type("true or false")),
+        }
+    }
+
     pub fn texts(self) -> Result<Vec<Self>, Refusal> {
-        let DeValue::Array(items) = self.value.get_ref() else {
-            return Err(self.wrong_type("a list of texts"));
-        };
-        items
-            .iter()
-            .map(|value| {
-                let item = Self { value, ..self };
-                item.text().map(|_| item)
-            })
-            .collect()
+        self.items("a list of texts")?.into_iter().map(|item| item.text().map(|_| item)).collect()
+    }
+
+    /// What a list holds; `wanted` is what a complaint says it should be.
+    pub fn items(self, wanted: &str) -> Result<Vec<Self>, Refusal> {
+        let DeValue::Array(items) = self.value.get_ref() else { return Err(self.wrong_type(wanted)) };
+        Ok(items.iter().map(|value| Self { value, ..self }).collect())
     }
 
     pub fn section(self, path: &'a str) -> Result<Section<'a>, Refusal> {

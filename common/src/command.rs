@@ -11,7 +11,8 @@ use crate::clock::WallTime;
 use crate::digest::{Digest, FileDigest, TreeDigest};
 use crate::exchange::Encoding;
 use crate::id::{
-    EnvironmentName, HostId, LabelKey, LabelValue, OperatorName, RolloutId, StoreId, VersionSetName, Zone,
+    EnvironmentName, GateName, HostId, LabelKey, LabelValue, OperatorName, RolloutId, StoreId,
+    VersionSetName, Zone,
 };
 use crate::policy::Policy;
 use crate::release::{PackageVersion, Settings};
@@ -108,6 +109,8 @@ pub struct HostFilter {
     pub environment: Option<EnvironmentName>,
     pub zone: Option<Zone>,
     pub labels: BTreeMap<LabelKey, LabelValue>,
+    /// Only those that take no change: held, or in a penalty box.
+    pub held: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +135,15 @@ pub struct DrainHost {
     pub host: HostId,
     pub drained: bool,
     pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldHost {
+    pub host: HostId,
+    /// Never empty: it is what others are told.
+    pub reason: String,
+    /// Absent: until it is released.
+    pub duration: Option<Duration>,
 }
 
 /// For what needs no more: remove, release, revoke.
@@ -242,7 +254,15 @@ pub struct StartRollout {
     pub idempotency_key: Option<String>,
     /// Start only if this is still the plan.
     pub plan_hash: Option<Digest>,
+    /// For this rollout alone, whole. Absent: the environment's.
+    pub policy: Option<Policy>,
+    /// Hosts to leave out, as people name them; none twice. At most [`EXCLUDED_MAX`].
+    pub exclude: Vec<HostId>,
 }
+
+/// Hosts that one rollout leaves out by name. More than a few are a matter of labels, and every one of
+/// them is in the rollout's record, which holds a few KiB.
+pub const EXCLUDED_MAX: usize = 64;
 
 /// What a rollout would do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -256,6 +276,8 @@ pub struct RolloutPlan {
     /// The fleet's floor in hosts.
     pub floor: u32,
     pub supersedes: Option<RolloutId>,
+    /// Left out by name.
+    pub excluded: Vec<HostId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -327,6 +349,18 @@ pub enum RolloutAction {
 pub struct ControlRollout {
     pub rollout: RolloutRef,
     pub action: RolloutAction,
+    pub reason: String,
+}
+
+/// Opens a gate that a rollout waits at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecideGate {
+    pub rollout: RolloutRef,
+    /// `bake` is the bake. Absent: the one approval that is waited for.
+    pub gate: Option<GateName>,
+    /// Pass it over, whatever it is; otherwise it is approved, and must be an approval.
+    pub skip: bool,
+    /// The remark that stays with the rollout. A skip must have one.
     pub reason: String,
 }
 

@@ -4,6 +4,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -68,9 +69,9 @@ fn is_operator(text: &str) -> bool {
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $allowed:literal, $valid:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-        #[serde(transparent)]
-        pub struct $name(Box<str>);
+        // Shared: names are keys of most that is known, and are copied far more often than made.
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
 
         impl $name {
             pub fn as_str(&self) -> &str {
@@ -107,6 +108,12 @@ macro_rules! name {
             }
         }
 
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(&self.0)
+            }
+        }
+
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
                 String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
@@ -123,6 +130,7 @@ name!(
     /// A failure domain.
     Zone, "a zone", "[a-z0-9-]{1,63}", is_label
 );
+name!(GateName, "a gate's name", "[a-z0-9-]{1,63}", is_label);
 name!(EnvironmentName, "an environment name", "[a-z0-9-]{1,63}", is_label);
 name!(PackageName, "a package name", "[a-z0-9-]{1,63}", is_label);
 name!(ServiceName, "a service name", "[a-z0-9-]{1,63}", is_label);

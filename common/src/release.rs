@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::digest::{Digest, ReleaseDigest, SettingsDigest, TreeDigest, VersionSetDigest};
 use crate::id::{PackageName, Platform, SettingKey, Version};
@@ -84,15 +84,21 @@ pub struct Release {
     pub settings: SettingsDigest,
 }
 
+/// Asked for wherever a host's share in a floor is counted: digested once.
+static NOTHING: LazyLock<Release> = LazyLock::new(|| Release {
+    version_set: VersionSet::empty().digest(),
+    settings: Settings::default().digest(),
+});
+
 impl Release {
     /// Nothing: the empty version set with empty settings. The way back of a first rollout.
     pub fn empty() -> Self {
-        Self { version_set: VersionSet::empty().digest(), settings: Settings::default().digest() }
+        *NOTHING
     }
 
     /// Whether it runs nothing, whatever its settings.
     pub fn is_empty(&self) -> bool {
-        self.version_set == VersionSet::empty().digest()
+        self.version_set == NOTHING.version_set
     }
 
     pub fn digest(&self) -> ReleaseDigest {

@@ -127,6 +127,9 @@ pub enum HealthReport {
     Healthy {
         /// Without a break, on the host's boot clock.
         for_at_least: Duration,
+        /// Results of health checks that have passed since the last that did not, all checks together.
+        /// That they rise is no news.
+        passes: u64,
     },
     Unhealthy {
         /// Which check, and what it saw; escaped, at most 500 characters.

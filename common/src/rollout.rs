@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::error::Code;
-use crate::id::{EnvironmentName, HostId, RolloutId, Zone};
+use crate::id::{EnvironmentName, GateName, HostId, OperatorName, PackageName, RolloutId, Version, Zone};
+use crate::policy::gate::{Comparison, Number};
 use crate::report::Phase;
 
 /// What an operator sees a rollout to be.
@@ -117,16 +118,19 @@ pub enum Exception {
     Held,
     /// It could not change when its wave was on, and could again when that was over.
     PassedBy,
+    /// Left out by the operator who started the rollout. Not counted against the lost budget.
+    Excluded,
 }
 
 impl Exception {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Silent,
         Self::LostAfterSettling,
         Self::DownBefore,
         Self::PrepareFailed,
         Self::Held,
         Self::PassedBy,
+        Self::Excluded,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -137,6 +141,7 @@ impl Exception {
             Self::PrepareFailed => "prepare_failed",
             Self::Held => "held",
             Self::PassedBy => "passed_by",
+            Self::Excluded => "excluded",
         }
     }
 }
@@ -144,8 +149,9 @@ impl Exception {
 /// Why a rollout was halted or taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    /// More failures than the budget allows; the host that crossed it.
-    FailureBudget { host: HostId, failures: u32, allowed: u32 },
+    /// More failures than the budget allows; the host that crossed it. `zone` absent: that of the whole
+    /// rollout.
+    FailureBudget { host: HostId, failures: u32, allowed: u32, zone: Option<Zone> },
     /// More exceptions than the lost budget allows.
     LostBudget { exceptions: u32, allowed: u32 },
     /// Every host was left out: what nobody has run must not become the baked release.
@@ -156,6 +162,62 @@ pub enum Cause {
     RollbackFailed { host: HostId },
     /// A plan broke a law of the checker. A bug: nothing was committed.
     Law { law: String },
+    /// A gate stayed closed for longer than the policy lets it.
+    GateClosed { gate: GateName },
+}
+
+/// Why a gate is closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Closed {
+    /// Nobody has approved yet. `not_by` must not.
+    Approval {
+        not_by: Option<OperatorName>,
+    },
+    Window {
+        opens_in: Duration,
+    },
+    Frozen {
+        ends_in: Duration,
+    },
+    /// The query's value does not compare well.
+    Metric {
+        value: Number,
+        is: Comparison,
+        wanted: Number,
+    },
+    /// There is no value, or only a stale one: a sentence.
+    MetricUnknown {
+        problem: String,
+    },
+    /// These hosts have not settled on the version.
+    Hosts {
+        package: PackageName,
+        at_least: Version,
+        hosts: Vec<HostId>,
+        more: u32,
+    },
+    Evidence {
+        passes: u64,
+        of: u64,
+    },
+    /// It has not been looked at yet.
+    NotKnown,
+}
+
+impl Closed {
+    /// The stable name of the reason in JSON.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Approval { .. } => "approval",
+            Self::Window { .. } => "window",
+            Self::Frozen { .. } => "frozen",
+            Self::Metric { .. } => "metric",
+            Self::MetricUnknown { .. } => "metric_unknown",
+            Self::Hosts { .. } => "hosts",
+            Self::Evidence { .. } => "evidence",
+            Self::NotKnown => "not_known",
+        }
+    }
 }
 
 /// Why a host in service does not count as available.
@@ -198,11 +260,45 @@ pub struct Quiet {
     pub phase: Option<Phase>,
 }
 
+/// Why a host takes no change. It serves all the same, and a grant that is open runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// An operator said so. `left` absent: until it is released.
+    Operator { name: OperatorName, reason: String, left: Option<Duration> },
+    /// Two machines speak with its identity.
+    Clone,
+    /// It shows an assignment that this store never gave.
+    ForeignAssignment,
+    /// Its certificate is revoked.
+    Revoked,
+    /// It failed again and again in this environment, and is tried again when `left` is over.
+    PenaltyBox { environment: EnvironmentName, failures: u32, left: Duration },
+}
+
+impl Held {
+    /// The stable name of the reason in JSON.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Operator { .. } => "operator",
+            Self::Clone => "clone",
+            Self::ForeignAssignment => "foreign_assignment",
+            Self::Revoked => "revoked",
+            Self::PenaltyBox { .. } => "penalty_box",
+        }
+    }
+}
+
 /// A part of a rollout that ends in a bake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wave {
     OneBox,
-    Zone(Zone),
+    /// In the order in which they are rolled; one, unless the policy lets several change at once.
+    Zones(Vec<Zone>),
+    /// Counted from 1.
+    Stripe {
+        number: u32,
+        of: u32,
+    },
 }
 
 /// The typed answer to "why is nothing happening?".
@@ -234,6 +330,15 @@ pub enum WaitingOn {
         wave: Wave,
         remaining: Duration,
     },
+    /// A gate before a wave is closed.
+    Gate {
+        gate: GateName,
+        /// Absent: before the end.
+        before: Option<Wave>,
+        closed: Closed,
+        /// Until the rollout halts for it, if it does.
+        halts_in: Option<Duration>,
+    },
     /// Updated hosts must be healthy, and these are not known to be.
     Health {
         hosts: Vec<HostId>,
@@ -261,6 +366,11 @@ pub enum WaitingOn {
     },
     /// These hosts are in service on another release than the baked one, and nothing will change that.
     OffBaked {
+        hosts: Vec<HostId>,
+        more: u32,
+    },
+    /// These hosts have something to get, and take no change because they are held.
+    HeldHosts {
         hosts: Vec<HostId>,
         more: u32,
     },
@@ -293,9 +403,7 @@ pub enum WaitingOn {
     },
     /// Nothing has been heard of it since the coordinator started.
     NotHeardYet,
-    Held {
-        reason: String,
-    },
+    Held(Held),
     /// The environment's selector no longer fits it: it keeps running what it runs.
     Detached,
     /// Left out of the active rollout; it catches up when that ends.
@@ -312,6 +420,12 @@ pub enum WaitingOn {
     /// It failed in the rollout and went back by itself.
     WentBack {
         rollout: RolloutId,
+    },
+    /// It failed in the rollout, went back by itself, and is tried again at the end of its wave.
+    Retry {
+        wave: Wave,
+        /// Retries that are left, this one included.
+        left: u32,
     },
     /// It failed in the rollout and did not come back: it may run either release, or nothing.
     Failed {
@@ -330,6 +444,7 @@ impl WaitingOn {
             Self::Batch { .. } => "batch",
             Self::Floor { .. } => "floor",
             Self::Bake { .. } => "bake",
+            Self::Gate { .. } => "gate",
             Self::Health { .. } => "health",
             Self::OtherEnvironment { .. } => "other_environment",
             Self::Paused { .. } => "paused",
@@ -337,6 +452,7 @@ impl WaitingOn {
             Self::Regressed => "regressed",
             Self::CatchUp { .. } => "catch_up",
             Self::OffBaked { .. } => "off_baked",
+            Self::HeldHosts { .. } => "held_hosts",
             Self::UpToDate => "up_to_date",
             Self::NothingToRun => "nothing_to_run",
             Self::Turn { .. } => "turn",
@@ -344,11 +460,12 @@ impl WaitingOn {
             Self::Granted { .. } => "granted",
             Self::Silent { .. } => "silent",
             Self::NotHeardYet => "not_heard_yet",
-            Self::Held { .. } => "held",
+            Self::Held(_) => "held",
             Self::Detached => "detached",
             Self::Excepted { .. } => "excepted",
             Self::JoinedLater { .. } => "joined_later",
             Self::WentBack { .. } => "went_back",
+            Self::Retry { .. } => "retry",
             Self::Failed { .. } => "failed",
             Self::Drained => "drained",
         }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use crate::clock::WallTime;
 use crate::digest::{SettingsDigest, TreeDigest, VersionSetDigest};
 use crate::id::{
-    EnvironmentName, HostId, LabelKey, LabelValue, OperatorName, PackageName, Platform, RolloutId, Version,
-    VersionSetName, Zone,
+    EnvironmentName, GateName, HostId, LabelKey, LabelValue, OperatorName, PackageName, Platform, RolloutId,
+    Version, VersionSetName, Zone,
 };
 use crate::policy::Policy;
 use crate::release::{PackageVersion, Settings};
 use crate::report::{Facts, Failure, HealthReport, Phase};
-use crate::rollout::{Cause, Exception, HostState, RolloutState, WaitingOn, Wave};
+use crate::rollout::{Cause, Exception, Held, HostState, RolloutState, WaitingOn, Wave};
 
 /// A release with the name of its version set, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +87,26 @@ pub struct RolloutView {
     /// whose names were kept.
     pub notable: Vec<HostInRollout>,
     pub exceptions: Vec<(HostId, Exception)>,
+    /// Hosts that it had not touched and that had turned unhealthy when its failure budget was crossed, some
+    /// of them: evidence that something else is broken than the release.
+    pub untouched_unwell: Vec<HostId>,
+    /// What people have decided about its gates, the newest last; at most 32.
+    pub decisions: Vec<GateDecision>,
+}
+
+/// A gate that somebody has opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GateDecision {
+    /// A gate of the policy, or `bake`.
+    pub gate: GateName,
+    /// Absent: before the end. Of a bake: the wave after it.
+    pub before: Option<Wave>,
+    pub by: OperatorName,
+    pub at: WallTime,
+    /// In their words. May be empty.
+    pub remark: String,
+    /// Passed over, where it is approved otherwise.
+    pub skipped: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,8 +150,8 @@ pub struct HostView {
     /// Since the last check-in, if there was one since the coordinator started.
     pub last_seen_ago: Option<Duration>,
     pub drained: bool,
-    /// Why it takes no change, if it is held.
-    pub held: Option<String>,
+    /// Why it takes no change, if it is held. Of penalty boxes, the one that lasts longest.
+    pub held: Option<Held>,
     pub revoked: bool,
     pub agent_version: String,
     pub platforms: Vec<Platform>,

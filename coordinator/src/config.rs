@@ -17,6 +17,7 @@ use serde::Deserialize;
 
 use crate::files::Reserve;
 use crate::fleet::{HOLD, LOST_AFTER};
+use crate::prometheus::Url;
 
 #[cfg(test)]
 mod tests;
@@ -67,6 +68,8 @@ pub struct Config {
     pub reserve: Reserve,
     /// The directory may be on a file system that forgets.
     pub state_may_be_lost: bool,
+    /// Whom metric gates ask. Absent: nobody, and they stay closed.
+    pub prometheus: Option<Url>,
 }
 
 /// As written. Every key but `names` has a default.
@@ -87,6 +90,7 @@ struct Written {
     fetches_max: Option<u32>,
     reserve_bytes: Option<u64>,
     state_may_be_lost: Option<bool>,
+    prometheus: Option<String>,
 }
 
 impl Config {
@@ -110,6 +114,7 @@ impl Config {
             fetches_max: FETCHES_MAX,
             reserve: Reserve::Share,
             state_may_be_lost: false,
+            prometheus: None,
         }
     }
 
@@ -162,6 +167,7 @@ impl Config {
             fetches_max: written.fetches_max.unwrap_or(defaults.fetches_max),
             reserve: written.reserve_bytes.map_or(defaults.reserve, Reserve::Bytes),
             state_may_be_lost: written.state_may_be_lost.unwrap_or(defaults.state_may_be_lost),
+            prometheus: written.prometheus.as_deref().map(str::parse).transpose()?,
             ..defaults
         };
         config.check()?;

@@ -13,12 +13,14 @@ use houston_common::assignment::Assignment;
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::digest::Digest;
 use houston_common::error::{Code, Refusal};
-use houston_common::id::HostId;
+use houston_common::id::{EnvironmentName, GateName, HostId};
+use houston_common::policy::gate::Number;
 use houston_common::report::{EnvironmentReport, Report};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::clock::FleetClock;
 use self::core::{Core, Decided};
+use crate::rollout::gates::Measured;
 use crate::state::State;
 
 /// Inputs that may wait for the writer; beyond it callers wait. A few commits' worth.
@@ -131,6 +133,22 @@ impl Engine {
         });
         self.inputs.send(Input::Work(work)).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())
+    }
+}
+
+impl Engine {
+    /// Tells what a gate's query was answered.
+    pub async fn measured(
+        &self,
+        environment: EnvironmentName,
+        gate: GateName,
+        value: Result<Number, String>,
+    ) -> Result<(), Refusal> {
+        let work: Work = Box::new(move |core, now, _| {
+            core.measured(environment, gate, Measured { at: now, value });
+            None
+        });
+        self.inputs.send(Input::Work(work)).await.map_err(|_| stopping())
     }
 }
 

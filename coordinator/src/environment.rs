@@ -5,6 +5,7 @@
 pub mod class;
 pub mod index;
 pub mod member;
+pub mod penalty;
 
 use std::collections::BTreeMap;
 
@@ -166,10 +167,14 @@ impl Environment {
     /// Sorts one member anew after something about it or its host has changed.
     pub fn recount(&mut self, host: &HostId, fleet: &Fleet) {
         let (Some(live), Some(entry)) = (self.members.get_mut(host), fleet.get(host)) else { return };
-        self.index.withdraw(&live.member, live.class.as_ref(), live.counted);
         let sorted = class::sort(&self.definition, self.rollout.as_ref(), live, entry);
-        live.class = Some((live.member.zone.clone(), sorted.class, sorted.order));
-        live.counted = sorted.counted;
+        let class = Some((live.member.zone.clone(), sorted.class, sorted.order));
+        // Most reports change nothing that is counted.
+        if live.class == class && live.counted == sorted.counted {
+            return;
+        }
+        self.index.withdraw(&live.member, live.class.as_ref(), live.counted);
+        (live.class, live.counted) = (class, sorted.counted);
         self.index.enter(&live.member, live.class.as_ref(), live.counted);
     }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::digest::Digest;
-use houston_common::id::{EnvironmentName, HostId, LabelKey, LabelValue, Platform, Zone};
+use houston_common::id::{EnvironmentName, HostId, LabelKey, LabelValue, OperatorName, Platform, Zone};
 use houston_common::report::{Facts, Position};
+use houston_common::rollout::Held;
 use houston_common::view::Presence;
 
 /// Silence after which a host is lost: three holds.
@@ -34,9 +35,30 @@ pub struct Host {
     pub revoked: bool,
     pub drained: bool,
     /// Why it takes no change. It still serves.
-    pub held: Option<String>,
+    pub held: Option<Hold>,
     /// Start counter and nonce of the newest start heard of, to tell clones apart.
     pub start: Option<(u64, u64)>,
+}
+
+/// Why a host as a whole takes no change. Penalty boxes are its members'.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// `until` absent: until it is released.
+    Operator { name: OperatorName, reason: String, until: Option<FleetTime> },
+    /// Two machines speak with its identity.
+    Clone,
+    /// It shows an assignment that this store never gave.
+    ForeignAssignment,
+}
+
+impl Hold {
+    /// When it ends by itself.
+    pub fn until(&self) -> Option<FleetTime> {
+        match self {
+            Self::Operator { until, .. } => *until,
+            Self::Clone | Self::ForeignAssignment => None,
+        }
+    }
 }
 
 /// What is known of a host since this coordinator started. Never stored.
@@ -76,6 +98,19 @@ impl Entry {
         now.since(self.contact.last_seen.unwrap_or(self.known_since))
     }
 
+    /// Why it takes no change in any environment.
+    pub fn held(&self, now: FleetTime) -> Option<Held> {
+        let held = self.host.held.as_ref().map(|hold| match hold {
+            Hold::Operator { name, reason, until } => {
+                let left = until.map(|until| until.since(now));
+                Held::Operator { name: name.clone(), reason: reason.clone(), left }
+            }
+            Hold::Clone => Held::Clone,
+            Hold::ForeignAssignment => Held::ForeignAssignment,
+        });
+        held.or_else(|| self.host.revoked.then_some(Held::Revoked))
+    }
+
     /// Whether it answers: only such a host can be told anything.
     pub fn is_seen(&self) -> bool {
         self.presence() == Presence::Seen
@@ -102,6 +137,8 @@ pub struct Fleet {
     /// walk over the fleet. An entry is stale when the host was heard of since.
     heard: VecDeque<(FleetTime, HostId)>,
     keys: BTreeMap<Digest, BTreeSet<HostId>>,
+    /// Holds that end by themselves.
+    holds: BTreeSet<(FleetTime, HostId)>,
     lost_after: Duration,
 }
 
@@ -145,6 +182,10 @@ impl Fleet {
     /// Takes a stored host in. `now` starts its silence: what is loaded is unknown, not lost.
     pub fn put(&mut self, host: Host, now: FleetTime) {
         self.keys.entry(host.key).or_default().insert(host.id.clone());
+        self.forget_hold(&host.id);
+        if let Some(until) = host.held.as_ref().and_then(Hold::until) {
+            self.holds.insert((until, host.id.clone()));
+        }
         if let Some(entry) = self.hosts.get_mut(&host.id) {
             // A host keeps the key that it enrolled with.
             entry.host = host;
@@ -161,7 +202,15 @@ impl Fleet {
         }
     }
 
+    fn forget_hold(&mut self, id: &HostId) {
+        let hold = self.hosts.get(id).and_then(|entry| entry.host.held.as_ref());
+        if let Some(until) = hold.and_then(Hold::until) {
+            self.holds.remove(&(until, id.clone()));
+        }
+    }
+
     pub fn remove(&mut self, id: &HostId) {
+        self.forget_hold(id);
         if let Some(entry) = self.hosts.remove(id)
             && let Some(hosts) = self.keys.get_mut(&entry.host.key)
         {
@@ -237,6 +286,16 @@ impl Fleet {
             }
         }
         lost
+    }
+
+    /// The first host whose hold is over, by its time.
+    pub fn hold_over(&self, now: FleetTime) -> Option<&HostId> {
+        self.holds.first().filter(|(until, _)| *until <= now).map(|(_, host)| host)
+    }
+
+    /// When the next hold ends by itself.
+    pub fn next_hold_end(&self) -> Option<FleetTime> {
+        self.holds.first().map(|(until, _)| *until)
     }
 
     /// When the next host could become lost.

@@ -21,4 +21,5 @@ pub mod store;
 pub mod config;
 pub mod grpc;
 pub mod init;
+pub mod prometheus;
 pub mod run;

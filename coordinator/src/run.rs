@@ -20,6 +20,7 @@ use crate::engine::{self, Ended, Engine};
 use crate::files::Files;
 use crate::grpc::{self, Shared};
 use crate::init::{CA_FILE, CA_KEY_FILE, address};
+use crate::prometheus;
 use crate::service::catalog;
 use crate::store::sled::SledStore;
 
@@ -67,6 +68,7 @@ pub struct Coordinator {
     enrollment: TcpListener,
     addresses: Addresses,
     connections_max: u32,
+    prometheus: Option<prometheus::Url>,
     stop: watch::Sender<bool>,
 }
 
@@ -91,8 +93,19 @@ impl Coordinator {
         write_addresses(&config.directory, &addresses)?;
         let (stop, stopped) = watch::channel(false);
         let shared = Shared::new(config, told, engine, ca, files.clone(), stopped);
-        let connections_max = config.connections_max;
-        Ok(Self { shared, ended, files, certificates, mutual, enrollment, addresses, connections_max, stop })
+        let (connections_max, prometheus) = (config.connections_max, config.prometheus.clone());
+        Ok(Self {
+            shared,
+            ended,
+            files,
+            certificates,
+            mutual,
+            enrollment,
+            addresses,
+            connections_max,
+            prometheus,
+            stop,
+        })
     }
 
     pub fn addresses(&self) -> Addresses {
@@ -102,12 +115,22 @@ impl Coordinator {
     /// Serves until `shutdown` ends, or the store fails: E-STORE, and nothing more is answered.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), Refusal> {
         let Self {
-            shared, mut ended, files, certificates, mutual, enrollment, connections_max, stop, ..
+            shared,
+            mut ended,
+            files,
+            certificates,
+            mutual,
+            enrollment,
+            connections_max,
+            prometheus,
+            stop,
+            ..
         } = self;
         let mut upkeep = JoinSet::new();
         let [for_mutual, for_enrollment] = certificates.receivers();
         upkeep.spawn(certificates.renew(shared.clock.clone()));
         upkeep.spawn(collect_files(shared.clone(), files));
+        upkeep.spawn(prometheus::ask_for_gates(shared.engine.clone(), prometheus));
         let (mutual, enrollment) =
             (Incoming::new(mutual, for_mutual), Incoming::new(enrollment, for_enrollment));
         let mut hosts =

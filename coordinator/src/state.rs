@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use houston_common::clock::FleetTime;
+use houston_common::clock::{FleetTime, WallTime};
 use houston_common::id::{
     EnvironmentName, Epoch, Generation, HostId, PackageName, RolloutId, StoreId, Version,
 };
@@ -20,6 +20,7 @@ use crate::catalog::{Catalog, NamedSet, Package};
 use crate::environment::member::Member;
 use crate::environment::{Definition, Environment};
 use crate::fleet::{Entry, Fleet, Host};
+use crate::rollout::gates::Measurements;
 use crate::rollout::{Rollout, outcome};
 
 /// One durable change. Each is one record of the store.
@@ -87,6 +88,10 @@ pub struct State {
     pub access: Access,
     /// The newest entries, for listing; all of them are in the store.
     pub audit: std::collections::VecDeque<Audit>,
+    /// What queries of gates were answered. Of this process only.
+    pub measured: Measurements,
+    /// One moment by both clocks: the newest that the writer has seen.
+    pub noted: (FleetTime, WallTime),
 }
 
 /// Audit entries kept in memory for listing.
@@ -104,7 +109,15 @@ impl State {
             catalog: Catalog::default(),
             access: Access::default(),
             audit: std::collections::VecDeque::new(),
+            measured: Measurements::new(),
+            noted: (FleetTime(0), WallTime(0)),
         }
+    }
+
+    /// The wall clock at a moment of the fleet's.
+    pub fn wall(&self, now: FleetTime) -> WallTime {
+        let (then, wall) = self.noted;
+        wall.plus(now.since(then))
     }
 
     /// Takes a snapshot's records in: hosts and environments first, since members need both.
@@ -261,9 +274,9 @@ impl State {
         }
         let before = environment.rollout.replace(rollout);
         let now = environment.rollout.as_ref();
-        let same = before.as_ref().map(|rollout| (rollout.id, rollout.goes_back()))
-            == now.map(|rollout| (rollout.id, rollout.goes_back()));
-        if !same {
+        // What every member is sorted by.
+        let of = |rollout: &Rollout| (rollout.id, rollout.goes_back(), rollout.excluded.clone());
+        if before.as_ref().map(of) != now.map(of) {
             environment.recount_all(&self.fleet);
         }
     }

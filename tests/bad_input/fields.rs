@@ -54,7 +54,7 @@ fn failure() -> wire::Failure {
 }
 
 fn healthy(for_at_least_ms: u64) -> Option<wire::HealthReport> {
-    let health = wire::health_report::Health::Healthy(wire::Healthy { for_at_least_ms });
+    let health = wire::health_report::Health::Healthy(wire::Healthy { for_at_least_ms, passes: 0 });
     Some(wire::HealthReport { health: Some(health) })
 }
 
@@ -269,6 +269,8 @@ fn start() -> wire::StartRolloutRequest {
         allow_outage: false,
         idempotency_key: None,
         plan_hash: None,
+        policy: None,
+        exclude: Vec::new(),
     }
 }
 

@@ -19,7 +19,7 @@ use houston_coordinator::environment::member::{Lane, Member, Step};
 use houston_coordinator::fleet::Host;
 use houston_coordinator::records;
 use houston_coordinator::rollout::planner::{self, GateValues};
-use houston_coordinator::rollout::{Direction, Rolling, Rollout, Stage};
+use houston_coordinator::rollout::{Rolling, Rollout, Stage};
 use houston_coordinator::state::{Edit, Meta};
 use houston_coordinator::store::Store as _;
 use houston_tests::store::MemoryStore;
@@ -96,7 +96,7 @@ impl Fleet {
         self.said += 1;
         let host = host_id(number);
         let health = if is_well {
-            HealthReport::Healthy { for_at_least: Duration::from_secs(60) }
+            HealthReport::Healthy { for_at_least: Duration::from_secs(60), passes: 10 }
         } else {
             HealthReport::Unhealthy { reason: "GET / answered 500".to_owned() }
         };
@@ -181,33 +181,10 @@ fn host(number: u32, zone: houston_common::id::Zone) -> Host {
 fn rollout(size: u32) -> Rollout {
     let zones: Vec<_> = (0..ZONES).map(|zone| name(&format!("z{zone}"))).collect();
     let of_each: BTreeMap<_, _> = zones.iter().cloned().map(|zone| (zone, size / ZONES)).collect();
-    Rollout {
-        id: RolloutId(1),
-        environment: name("prod"),
-        target: release("2"),
-        way_back: release("1"),
-        policy: Policy::default(),
-        direction: Direction::Forward,
-        zones,
-        planned: of_each.clone(),
-        members: of_each,
-        started_by: name("ann"),
-        reason: String::new(),
-        started_at: WALL,
-        ended_at: None,
-        stage: Stage::Rolling(Rolling::begin(1)),
-        paused: None,
-        cause: None,
-        first_cause: None,
-        reached: 1,
-        ending: None,
-        failures: 0,
-        first_failure: None,
-        last_failure: None,
-        exceptions: 0,
-        inherits: Vec::new(),
-        request: String::new(),
-    }
+    let policy = Policy::default();
+    let new = Rollout::new(RolloutId(1), name("prod"), release("1"), release("2"), policy, name("ann"));
+    let begun = Rollout { stage: Stage::Rolling(Rolling::begin(1)), started_at: WALL, reached: 1, ..new };
+    begun.over(zones, of_each.clone(), of_each)
 }
 
 /// A host of the last zone turns bad, or well again: folded, planned, checked and committed.

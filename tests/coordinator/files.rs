@@ -113,7 +113,9 @@ async fn roll_out(client: &OperatorClient, pushed: &Pushed) {
         force: false,
         allow_outage: true,
         idempotency_key: None,
+        policy: None,
         plan_hash: None,
+        exclude: Vec::new(),
     };
     client.start_rollout(&start).await.expect("started");
 }

@@ -113,7 +113,7 @@ async fn a_stamp_that_the_store_never_gave_holds_the_host_that_shows_it() {
     let report = Report { environments: vec![environment], ..report(9) };
     // It may be answered: what is known of it is what an operator sees.
     let _ = client.check_in(&CheckIn { report, may_hold: false }, Duration::ZERO).await;
-    let held = until("it is held", || fleet.host("a1")["held"].as_str().map(str::to_owned));
-    assert!(held.contains("never gave"), "{held}");
+    let held = until("it is held", || fleet.host("a1")["held"]["kind"].as_str().map(str::to_owned));
+    assert_eq!(held, "foreign_assignment");
     assert_eq!(fleet.json(&["whoami"])["regressed"], false, "nobody else suffers for it");
 }

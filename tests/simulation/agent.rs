@@ -7,6 +7,7 @@ use houston_agent::apply::boot_time::{BootId, BootTime};
 use houston_agent::apply::driver::{Driver, NotTaken, Wait};
 use houston_agent::apply::health::{CheckId, ProbeRun};
 use houston_agent::apply::machine::At;
+use houston_agent::apply::watching::Watching;
 use houston_common::assignment::{Assignment, Stamp};
 use houston_common::digest::ReleaseDigest;
 use houston_common::error::Code;
@@ -70,6 +71,9 @@ const CHANGE_TOLD_EVERY_MS: u64 = 1_000;
 /// A call that is not answered is given up so long after the coordinator's hold.
 const CALL_MS_MAX: u64 = 40_000;
 const BACKOFF_MS_MAX: u64 = 30_000;
+/// How often, in a hundred, a probe takes its time, so that something may happen in between. The others
+/// see at once what they see, which saves an event for each.
+const SLOW_PROBE_PERCENT: u64 = 15;
 
 #[derive(Debug)]
 pub(super) struct Agent {
@@ -92,8 +96,13 @@ pub(super) struct Agent {
 struct Worker {
     driver: Driver<SimulatedHost>,
     busy_until: u64,
+    /// The earliest turn that is planned.
     wake_at: Option<u64>,
     inbox: VecDeque<Input>,
+    /// The driver's own, to see when its next probe is due.
+    watching: Watching,
+    /// What was news of it last.
+    essence: Option<Essence>,
 }
 
 #[derive(Debug)]
@@ -111,27 +120,17 @@ struct Call {
     said: Vec<EnvironmentReport>,
 }
 
-/// What of the reports is news when it changes.
-fn essence(
-    reports: &[EnvironmentReport],
-) -> Vec<(Option<Stamp>, Phase, Option<ReleaseDigest>, u8, Option<Code>)> {
-    reports
-        .iter()
-        .map(|report| {
-            let health = match report.health {
-                HealthReport::Unknown => 0,
-                HealthReport::Healthy { .. } => 1,
-                HealthReport::Unhealthy { .. } => 2,
-            };
-            (
-                report.stamp,
-                report.phase,
-                report.running,
-                health,
-                report.failure.as_ref().map(|failure| failure.code),
-            )
-        })
-        .collect()
+/// What of a report is news when it changes.
+type Essence = (Option<Stamp>, Phase, Option<ReleaseDigest>, u8, Option<Code>);
+
+fn essence(report: &EnvironmentReport) -> Essence {
+    let health = match report.health {
+        HealthReport::Unknown => 0,
+        HealthReport::Healthy { .. } => 1,
+        HealthReport::Unhealthy { .. } => 2,
+    };
+    let failure = report.failure.as_ref().map(|failure| failure.code);
+    (report.stamp, report.phase, report.running, health, failure)
 }
 
 impl Agent {
@@ -181,7 +180,15 @@ impl Agent {
             return false;
         };
         let spent = self.machine.borrow_mut().take_spent();
-        let worker = Worker { driver, busy_until: now + spent, wake_at: None, inbox: VecDeque::new() };
+        let watching = Watching::default();
+        let worker = Worker {
+            driver: driver.watched_by(watching.clone()),
+            busy_until: now + spent,
+            wake_at: None,
+            inbox: VecDeque::new(),
+            watching,
+            essence: None,
+        };
         self.workers.insert(environment.clone(), worker);
         self.wake(environment, now, next);
         true
@@ -217,19 +224,30 @@ impl Agent {
         }
     }
 
-    /// The driver's turn: takes what has come in, and makes one step.
+    /// The driver's planned turn. One that was planned before an earlier one is void.
     pub(super) fn work(&mut self, environment: &EnvironmentName, now: u64) -> Vec<Next> {
         let mut next = Vec::new();
+        if let Some(worker) = self.workers.get_mut(environment)
+            && worker.wake_at == Some(now)
+        {
+            worker.wake_at = None;
+            if worker.busy_until > now {
+                self.wake(environment, now, &mut next);
+            } else {
+                self.take_turn(environment, now, &mut next);
+            }
+        }
+        next
+    }
+
+    /// Takes what has come in, and makes one step.
+    fn take_turn(&mut self, environment: &EnvironmentName, now: u64, next: &mut Vec<Next>) {
         let boot = self.boot_time(now);
         let others_activate = self
             .workers
             .iter()
             .any(|(name, worker)| name != environment && worker.driver.state().is_activating());
-        let Some(worker) = self.workers.get_mut(environment) else { return next };
-        if worker.wake_at != Some(now) {
-            return next;
-        }
-        worker.wake_at = None;
+        let Some(worker) = self.workers.get_mut(environment) else { return };
         self.machine.borrow_mut().now = now;
         let before = stand(&worker.driver);
         while let Some(input) = worker.inbox.pop_front() {
@@ -247,31 +265,46 @@ impl Agent {
         let wait = worker.driver.step(boot, !others_activate);
         if self.machine.borrow().is_dead {
             next.push(Next::Died);
-            return next;
+            return;
+        }
+        let mut has_seen = false;
+        for run in worker.driver.probes(boot) {
+            if self.random.chance(SLOW_PROBE_PERCENT) {
+                let at = now + self.random.between(5, 300);
+                next.push(Next::Probe { environment: environment.clone(), run: Box::new(run), at });
+            } else {
+                let result = self.machine.borrow().probe(environment, &run.package);
+                worker.driver.observe(run.id, result, boot);
+                has_seen = true;
+            }
         }
         let after = stand(&worker.driver);
         worker.busy_until = now + self.machine.borrow_mut().take_spent();
-        let runs = worker.driver.probes(boot);
+        // What is being proved goes on by what was seen; what runs has only its next probe to wait for.
         let at = match wait {
             Wait::No => Some(worker.busy_until.max(now + 1)),
-            Wait::Until(time) => Some(now + time.ms.saturating_sub(boot.ms).max(1)),
-            Wait::Event => None,
+            _ if has_seen && after.phase == Phase::Proving => Some(now + 1),
+            Wait::Until(_) | Wait::Event => {
+                let next = BootTime::earliest(worker.driver.state().deadline(), worker.watching.next_probe());
+                next.map(|time| now + time.ms.saturating_sub(boot.ms).max(1))
+            }
         };
+        let before_that = worker.essence.replace(essence(&worker.driver.report(boot)));
+        let is_news = before_that != worker.essence;
         if let Some(at) = at {
-            self.wake(environment, at, &mut next);
-        }
-        for run in runs {
-            let at = now + self.random.between(5, 300);
-            next.push(Next::Probe { environment: environment.clone(), run: Box::new(run), at });
+            self.wake(environment, at, next);
         }
         if before.is_activating && !after.is_activating {
             for other in self.workers.keys().cloned().collect::<Vec<_>>() {
-                self.wake(&other, now + 1, &mut next);
+                self.wake(&other, now + 1, next);
             }
         }
-        next.push(Next::Turned { environment: environment.clone(), before, after });
-        self.plan_sync(now + 1, &mut next);
-        next
+        if before != after {
+            next.push(Next::Turned { environment: environment.clone(), before, after });
+        }
+        if is_news {
+            self.plan_sync(now + 1, next);
+        }
     }
 
     pub(super) fn observe(&mut self, environment: &EnvironmentName, run: &ProbeRun, now: u64) -> Vec<Next> {
@@ -281,9 +314,12 @@ impl Agent {
             machine.now = now;
             machine.probe(environment, &run.package)
         };
-        if let Some(worker) = self.workers.get_mut(environment) {
-            worker.inbox.push_back(Input::Observed(run.id, result));
+        let Some(worker) = self.workers.get_mut(environment) else { return next };
+        worker.inbox.push_back(Input::Observed(run.id, result));
+        if worker.busy_until > now {
             self.wake(environment, now, &mut next);
+        } else {
+            self.take_turn(environment, now, &mut next);
         }
         next
     }
@@ -297,7 +333,7 @@ impl Agent {
         self.sync_at = None;
         let said = self.reports(now);
         match &self.call {
-            Some(call) if essence(&call.said) == essence(&said) => return next,
+            Some(call) if call.said.iter().map(essence).eq(said.iter().map(essence)) => return next,
             Some(_) => {
                 let at = self.last_sent.map_or(now, |sent| sent + CHANGE_TOLD_EVERY_MS);
                 if at > now {

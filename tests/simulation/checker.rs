@@ -19,7 +19,7 @@ use houston_coordinator::catalog::Package;
 use houston_coordinator::engine::core::Minds;
 use houston_coordinator::environment::Definition;
 use houston_coordinator::environment::member::{Lane, Member};
-use houston_coordinator::fleet::Host;
+use houston_coordinator::fleet::{Hold, Host};
 use houston_coordinator::records;
 use houston_coordinator::rollout::planner::GateValues;
 use houston_coordinator::rollout::{Rollout, Stage};
@@ -35,6 +35,11 @@ use truth::Truth;
 
 pub(super) use plans::{forget as forget_noticed, notice, watched};
 pub(super) use truth::Site;
+
+/// Fleets with fewer members are looked at whole after every turn that wrote something.
+const MEMBERS_OF_A_LOOK: usize = 40;
+/// Members of a fleet for which a look at all of it waits another turn.
+const TURNS_PER_MEMBER: usize = 4;
 
 /// A law that did not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +65,7 @@ pub(super) struct Checker {
     restored: Option<Restored>,
     /// Of the process that took the store over last.
     epoch: Epoch,
+    turns: usize,
     /// A host's zone was edited: what is bad in one zone alone is no longer bounded by zones.
     pub(super) has_moved: bool,
 }
@@ -71,6 +77,8 @@ pub(super) struct Stored {
     pub(super) members: BTreeMap<Place, Member>,
     pub(super) definitions: BTreeMap<EnvironmentName, Definition>,
     pub(super) rollouts: BTreeMap<RolloutId, Rollout>,
+    /// Open grants by host.
+    open: BTreeMap<HostId, BTreeMap<EnvironmentName, Generation>>,
     meta: Option<Meta>,
     told_max: Generation,
 }
@@ -98,6 +106,8 @@ struct History {
     /// Hosts that activated the target.
     exposed: BTreeSet<HostId>,
     first_batch: BTreeMap<Zone, u32>,
+    /// How often batches had grown when a zone's first host was granted.
+    grown: BTreeMap<Zone, u32>,
     /// What each host switched to, repetitions left out.
     switches: BTreeMap<HostId, Vec<Option<houston_common::digest::ReleaseDigest>>>,
 }
@@ -112,6 +122,17 @@ struct Granted {
     /// The host was in service and available, so that the grant took it away from the service, of which
     /// so many may be away.
     took: Option<u32>,
+}
+
+impl Stored {
+    /// The grant of a host in an environment, as it is from now on.
+    fn opened(&mut self, (environment, host): &Place, grant: Option<Generation>) {
+        let open = self.open.entry(host.clone()).or_default();
+        match grant {
+            Some(generation) => open.insert(environment.clone(), generation),
+            None => open.remove(environment),
+        };
+    }
 }
 
 /// One commit's changes, with what was before.
@@ -147,7 +168,9 @@ impl Checker {
             self.stored_of_rollout(rollout);
         }
         self.what_is_used_is_kept();
-        self.one_active_each();
+        if !commit.rollouts.is_empty() {
+            self.one_active_each();
+        }
         let mut granted: Vec<&Member> = commit
             .members
             .iter()
@@ -173,13 +196,14 @@ impl Checker {
             match records::decode(change.key(), value).expect("a record that was just written") {
                 Edit::Meta(meta) => self.meta_changed(meta),
                 Edit::Host(host) => {
-                    if let Some(reason) = host.held.as_ref() {
-                        self.broken("S17 no false clone", format!("{} is held: {reason}", host.id));
+                    if let Some(hold @ (Hold::Clone | Hold::ForeignAssignment)) = &host.held {
+                        self.broken("S17 no false clone", format!("{} is held: {hold:?}", host.id));
                     }
                     self.stored.hosts.insert(host.id.clone(), host);
                 }
                 Edit::Member(member) => {
                     let place = (member.environment.clone(), member.host.clone());
+                    self.stored.opened(&place, member.grant.map(|grant| grant.generation));
                     commit.members.push((self.stored.members.insert(place, member.clone()), member));
                 }
                 Edit::Environment(definition) => {
@@ -206,6 +230,7 @@ impl Checker {
             }
             ["member", environment, host] => {
                 let place = (super::name(environment), super::name(host));
+                self.stored.opened(&place, None);
                 self.stored.members.remove(&place);
                 self.heard.reports.remove(&place);
                 self.forget_deadlines(&place);
@@ -260,8 +285,11 @@ impl Checker {
         }
         self.heard.hosts.insert(host.clone(), (now, position));
         // What a report leaves out is not known any more.
-        let named = |name: &EnvironmentName| report.environments.iter().any(|of| of.environment == *name);
-        self.heard.reports.retain(|(name, of), _| of != host || named(name));
+        for name in self.stored.definitions.keys() {
+            if !report.environments.iter().any(|of| of.environment == *name) {
+                self.heard.reports.remove(&(name.clone(), host.clone()));
+            }
+        }
         for report in &report.environments {
             let place = (report.environment.clone(), host.clone());
             if let (Some(stamp), Phase::Settled | Phase::Reverted | Phase::Failed) =
@@ -292,19 +320,35 @@ impl Checker {
         }
     }
 
-    /// A turn of the coordinator is over, and all of it is stored.
-    pub(super) fn turned(&mut self, state: &State, minds: &Minds, planted: Option<Planted>, now: FleetTime) {
+    /// A turn of the coordinator is over, and all of it is stored. What walks the whole fleet is not done
+    /// in each of them, but so often that a turn's part of it does not grow with the fleet.
+    pub(super) fn turned(
+        &mut self,
+        state: &State,
+        minds: &Minds,
+        planted: Option<Planted>,
+        now: FleetTime,
+        has_committed: bool,
+    ) {
         self.heard.now = now;
         if self.restored.is_some() {
             return self.turned_after_restore(state);
         }
-        let gates = GateValues { regressed: state.meta.regressed };
+        self.hear_notices();
+        self.deadlines_hold(now);
+        self.turns += 1;
+        let members = self.stored.members.len();
+        let is_looked_at = has_committed && members < MEMBERS_OF_A_LOOK;
+        if !is_looked_at && !self.turns.is_multiple_of(1 + members / TURNS_PER_MEMBER) {
+            return;
+        }
         for (name, environment) in &state.environments {
             self.counts_hold(name, environment.index().total());
-            let looks = self.looks(planted);
+            let looks = members < MEMBERS_OF_A_LOOK && self.looks(planted);
             if environment.rollout.is_none() && !looks {
                 continue;
             }
+            let gates = GateValues::of(state, environment, now);
             let plan = (minds.plan)(environment, &state.fleet, &gates, now);
             if let Some(rollout) = &environment.rollout
                 && plan.does_nothing()
@@ -317,8 +361,6 @@ impl Checker {
             }
             self.plans_hold(environment, &state.fleet, &gates, (&plan, looks), now);
         }
-        self.hear_notices();
-        self.deadlines_hold(now);
         let stale: Vec<String> = self
             .heard
             .hosts
@@ -359,9 +401,8 @@ impl Checker {
 
     /// Whether the host serves as far as the coordinator can know; grants above `newest` not counted.
     fn is_available(&self, member: &Member, newest: Generation) -> bool {
-        let is_open = |member: &Member| member.grant.is_some_and(|grant| grant.generation <= newest);
-        let granted =
-            self.stored.members.iter().any(|((_, host), other)| *host == member.host && is_open(other));
+        let open = self.stored.open.get(&member.host);
+        let granted = open.is_some_and(|open| open.values().any(|generation| *generation <= newest));
         let drained = self.stored.hosts.get(&member.host).is_none_or(|host| host.drained);
         let is_well = self.is_known_well(&member.environment, &member.host);
         member.in_service() && !granted && !drained && is_well && self.has_ended(member, newest)

@@ -64,6 +64,14 @@ impl Fault {
         }
     }
 
+    /// Of one host, and not of the coordinator, its store, a zone or the network.
+    pub(super) const fn is_of_a_host(self) -> bool {
+        matches!(
+            self,
+            Self::KillAgent { .. } | Self::CutPower { .. } | Self::CutHost { .. } | Self::Sick { .. }
+        )
+    }
+
     pub(super) fn next(random: &mut Random) -> Self {
         let fuse = |random: &mut Random| random.chance(70).then(|| random.below(25) as u32);
         match random.below(20) {

@@ -270,8 +270,12 @@ impl Machine {
         let mut mixed = Vec::new();
         for (environment, disk) in &self.disk {
             let Some(current) = &disk.read.current else { continue };
-            let whole = disk.read.releases.get(&current.release).map(trees);
-            if whole.as_ref() != Some(&current.trees) {
+            let is_whole = disk.read.releases.get(&current.release).is_some_and(|whole| {
+                let mut packages = whole.packages.iter();
+                whole.packages.len() == current.trees.len()
+                    && packages.all(|package| current.trees.get(&package.file.name) == Some(&package.tree))
+            });
+            if !is_whole {
                 mixed.push(format!("{environment}: what is current is no whole release: {current:?}"));
             }
         }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::command::{
-    ApplyEnvironment, ControlRollout, CreateToken, CreateVersionSet, DrainHost, EditHost, HostChange,
-    PackageFinish, RolloutAction, RolloutRef, StartRollout,
+    ApplyEnvironment, ControlRollout, CreateToken, CreateVersionSet, DecideGate, DrainHost, EditHost,
+    HoldHost, HostChange, PackageFinish, RolloutAction, RolloutRef, StartRollout,
 };
 use houston_common::digest::Digest;
 use houston_common::error::Refusal;
 use houston_common::id::{EnvironmentName, HostId};
-use houston_common::policy::{Bakes, OnFailure, Policy, Share};
+use houston_common::policy::gate::{Before, Condition, Days, Gate, Window};
+use houston_common::policy::{Bakes, Growth, OnFailure, Pacing, Policy, Share};
 use houston_common::release::{PackageVersion, Settings};
 use houston_common::view::PackageId;
 use houston_coordinator::engine::core::{Core, Decided};
@@ -25,6 +26,7 @@ use super::planted::Planted;
 use super::random::Random;
 use super::script::{Library, STEADY};
 use super::scripted::{self, Scripted};
+use super::setting::Size;
 
 /// Credentials are judged by wall clocks too; which of them are good is not what is simulated.
 const ISSUED: WallTime = WallTime(0);
@@ -33,17 +35,62 @@ const ISSUED: WallTime = WallTime(0);
 #[derive(Debug, Clone)]
 pub(super) enum Order {
     Push(PackageVersion),
-    CreateSet { name: String, package: PackageVersion },
-    Apply { environment: EnvironmentName, policy: Box<Policy>, mode: Option<&'static str> },
-    CreateToken { zone: usize },
-    Enroll { host: HostId, zone: usize, ephemeral_suffix: String },
-    Start { environment: EnvironmentName, set: String, supersede: bool, force: bool, allow_outage: bool },
-    Control { environment: EnvironmentName, action: RolloutAction },
-    Drain { host: HostId, drained: bool },
-    Label { host: HostId, side: bool },
-    Move { host: HostId, zone: usize },
-    Remove { host: HostId },
-    Release { host: HostId },
+    CreateSet {
+        name: String,
+        package: PackageVersion,
+    },
+    Apply {
+        environment: EnvironmentName,
+        policy: Box<Policy>,
+        mode: Option<&'static str>,
+    },
+    CreateToken {
+        zone: usize,
+    },
+    Enroll {
+        host: HostId,
+        zone: usize,
+        ephemeral_suffix: String,
+    },
+    Start {
+        environment: EnvironmentName,
+        set: String,
+        supersede: bool,
+        force: bool,
+        allow_outage: bool,
+        exclude: Vec<HostId>,
+    },
+    Control {
+        environment: EnvironmentName,
+        action: RolloutAction,
+    },
+    /// Approve, or pass over the gate of this name.
+    Decide {
+        environment: EnvironmentName,
+        skip: Option<&'static str>,
+    },
+    Drain {
+        host: HostId,
+        drained: bool,
+    },
+    Label {
+        host: HostId,
+        side: bool,
+    },
+    Move {
+        host: HostId,
+        zone: usize,
+    },
+    Remove {
+        host: HostId,
+    },
+    Hold {
+        host: HostId,
+        seconds: Option<u64>,
+    },
+    Release {
+        host: HostId,
+    },
     Other(Scripted),
 }
 
@@ -60,6 +107,26 @@ fn token(zone: usize) -> access::TokenParts {
 }
 
 impl Order {
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Push(_) => "push",
+            Self::CreateSet { .. } => "create set",
+            Self::Apply { .. } => "apply",
+            Self::CreateToken { .. } => "create token",
+            Self::Enroll { .. } => "enroll",
+            Self::Start { .. } => "start",
+            Self::Control { .. } => "control",
+            Self::Drain { .. } => "drain",
+            Self::Label { .. } => "label",
+            Self::Move { .. } => "move",
+            Self::Remove { .. } => "remove",
+            Self::Release { .. } => "release",
+            Self::Decide { .. } => "decide",
+            Self::Hold { .. } => "hold",
+            Self::Other(_) => "other",
+        }
+    }
+
     /// Gives the order to the coordinator. What came of it, in words.
     pub(super) fn give(
         &self,
@@ -144,7 +211,7 @@ impl Order {
                 };
                 enrollment::enroll(state, &request, now, ISSUED).map(done)
             }
-            Self::Start { environment, set, supersede, force, allow_outage } => {
+            Self::Start { environment, set, supersede, force, allow_outage, exclude } => {
                 let request = StartRollout {
                     environment: environment.clone(),
                     version_set: name(set),
@@ -154,13 +221,21 @@ impl Order {
                     allow_outage: *allow_outage,
                     idempotency_key: None,
                     plan_hash: None,
+                    policy: None,
+                    exclude: exclude.clone(),
                 };
-                rollouts::start(state, &caller, &request, wall).map(done)
+                rollouts::start(state, &caller, &request, now, wall).map(done)
             }
             Self::Control { environment, action } => {
                 let rollout = RolloutRef::NewestOf(environment.clone());
                 let request = ControlRollout { rollout, action: *action, reason };
                 rollouts::control(state, &caller, &request, now, wall).map(done)
+            }
+            Self::Decide { environment, skip } => {
+                let rollout = RolloutRef::NewestOf(environment.clone());
+                let (gate, is_skip) = (skip.map(name), skip.is_some());
+                let request = DecideGate { rollout, gate, skip: is_skip, reason: "seen".to_owned() };
+                rollouts::decide(state, &caller, &request, now, wall).map(done)
             }
             Self::Drain { host, drained } => {
                 let request = DrainHost { host: host.clone(), drained: *drained, reason };
@@ -175,6 +250,11 @@ impl Order {
             Self::Remove { host } => {
                 let request = HostChange { host: host.clone(), reason };
                 hosts::remove(state, &caller, &request).map(done)
+            }
+            Self::Hold { host, seconds } => {
+                let (reason, duration) = ("odd".to_owned(), seconds.map(Duration::from_secs));
+                let request = HoldHost { host: host.clone(), reason, duration };
+                hosts::hold(state, &caller, &request, now).map(done)
             }
             Self::Release { host } => {
                 let request = HostChange { host: host.clone(), reason };
@@ -213,20 +293,25 @@ fn labelled(host: &HostId, side: bool) -> EditHost {
 }
 
 /// Any that makes sense, with waits of seconds and minutes.
-pub(super) fn policy(random: &mut Random) -> Policy {
+pub(super) fn policy(random: &mut Random, size: Size) -> Policy {
     let seconds = |random: &mut Random, least, most| Duration::from_secs(random.between(least, most));
     let floors = [66, 66, 50, 75, 80, 85].map(Share::Percent);
-    let batches =
-        [Share::Percent(33), Share::Percent(50), Share::Hosts(1), Share::Hosts(2), Share::Percent(100)];
+    let few = if size.is_small() { [Share::Hosts(1), Share::Hosts(2)] } else { [20, 25].map(Share::Percent) };
+    let batches = [Share::Percent(33), Share::Percent(50), few[0], few[1], Share::Percent(100)];
     let budgets = [Share::Percent(1), Share::Percent(1), Share::Hosts(2), Share::Percent(20)];
+    let growth = Growth { percent: 200, most: Share::Percent(50), carries: random.chance(50) };
     Policy {
+        pacing: if random.chance(30) { Pacing::Striped } else { Pacing::Zonal },
+        zones_at_once: if random.chance(20) { 2 } else { 1 },
+        growth: random.chance(30).then_some(growth),
+        zone_failure_budget: random.chance(20).then_some(Share::Hosts(1)),
         batch: *random.pick(&batches).expect("some"),
         fleet_floor: *random.pick(&floors).expect("some"),
         zone_floor: random.chance(30).then_some(Share::Percent(50)),
         bake: Bakes {
-            one_box: seconds(random, 30, 120),
-            first_zone: seconds(random, 40, 180),
-            later_zones: seconds(random, 20, 90),
+            one_box: seconds(random, 20, 80),
+            first_zone: seconds(random, 25, 110),
+            later_zones: seconds(random, 15, 60),
         },
         health_window: seconds(random, 8, 25),
         apply_deadline: seconds(random, 60, 240),
@@ -235,8 +320,27 @@ pub(super) fn policy(random: &mut Random) -> Policy {
         lost_budget: if random.chance(40) { Share::Percent(5) } else { Share::Percent(40) },
         on_failure: if random.chance(75) { OnFailure::Rollback } else { OnFailure::Halt },
         rollback_batch: *random.pick(&batches).expect("some"),
+        gates: gates(random),
+        retries: if random.chance(30) { random.between(1, 2) as u32 } else { 0 },
         ..Policy::default()
     }
+}
+
+fn gates(random: &mut Random) -> Vec<Gate> {
+    let mut gates = Vec::new();
+    let places = Before::ALL;
+    let mut gate = |random: &mut Random, called: &str, percent, condition| {
+        if random.chance(percent) {
+            let before = *random.pick(&places).expect("some");
+            let within = random.chance(30).then(|| Duration::from_secs(random.between(60, 900)));
+            gates.push(Gate { name: name(called), before, condition, within });
+        }
+    };
+    gate(random, "approval", 15, Condition::Approval { by_another: false });
+    gate(random, "evidence", 15, Condition::Evidence { passes: 30 });
+    let window = Window { time_zone: "UTC".to_owned(), days: Days::EVERY, from: 0, until: 1440 };
+    gate(random, "window", 10, Condition::Window(window));
+    gates
 }
 
 /// What an operator does next in an environment, given its state. Mostly sensible, sometimes not.
@@ -254,14 +358,20 @@ pub(super) fn next(
         0..45 => Order::Start {
             environment,
             set: Library::any(random),
-            supersede: is_active && random.chance(40),
+            // Drawn whatever the state, so that what comes later is the same in a shrunk run.
+            supersede: random.chance(40) && is_active,
             force: random.chance(40),
             allow_outage: random.chance(4),
+            exclude: if random.chance(15) { vec![host] } else { Vec::new() },
         },
         45..52 => control(RolloutAction::Pause),
         52..64 => control(RolloutAction::Resume),
         64..67 => control(RolloutAction::Abort),
         67..73 => control(RolloutAction::Rollback),
+        73..75 if is_active => {
+            let skip = *random.pick(&[None, None, Some("approval"), Some("evidence")]).expect("some");
+            Order::Decide { environment, skip }
+        }
         73..78 => {
             let mode = *random.pick(&[None, Some("fine"), Some("bad")]).expect("some");
             Order::Apply { environment, policy: Box::new(policy.clone()), mode }
@@ -271,6 +381,7 @@ pub(super) fn next(
         90..92 => Order::Move { host, zone: random.below(3) as usize },
         92..93 => Order::Remove { host },
         93..95 => Order::Release { host },
+        95..97 => Order::Hold { host, seconds: random.chance(60).then(|| random.between(30, 900)) },
         _ => Order::Enroll {
             host: name("new"),
             zone: random.below(3) as usize,

@@ -7,6 +7,7 @@ mod waits;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 use std::time::Duration;
 
 use houston_agent::apply::journal;
@@ -114,6 +115,15 @@ planted! {
     HealthyByDefault by "A15 ";
     StartsInMemory by "A16 " | "S17 ";
     FireAndForget by "A16 ";
+}
+
+impl FromStr for Planted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().copied().find(|planted| format!("{planted:?}") == text);
+        found.ok_or_else(|| "there is no such bug".to_owned())
+    }
 }
 
 type PlanFn = fn(&Environment, &Fleet, &GateValues, FleetTime) -> Plan;

@@ -23,12 +23,15 @@ use host::Host;
 enum Move<'a> {
     Overdue(&'a HostId),
     Late(&'a HostId),
+    LetOut(&'a HostId),
+    Retry(&'a HostId),
     Except(&'a HostId, Exception),
     Prepare(&'a HostId, Lane),
     Grant(&'a HostId, Lane),
     OneBox(&'a HostId),
     NextBatch,
     Bake,
+    Gate(u32),
     NextWave,
     Succeed,
     EndRollback,
@@ -39,7 +42,7 @@ enum Move<'a> {
 struct Reference<'a> {
     environment: &'a Environment,
     hosts: Vec<Host<'a>>,
-    regressed: bool,
+    gates: &'a GateValues,
     now: FleetTime,
 }
 
@@ -62,14 +65,13 @@ fn away_at_most(floor: Share, of: usize) -> usize {
 }
 
 impl<'a> Reference<'a> {
-    fn new(environment: &'a Environment, fleet: &'a Fleet, gates: &GateValues, now: FleetTime) -> Self {
-        let target = environment.rollout.as_ref().map(|rollout| rollout.target.digest());
+    fn new(environment: &'a Environment, fleet: &'a Fleet, gates: &'a GateValues, now: FleetTime) -> Self {
         let hosts = environment.members().filter_map(|live| {
             let entry = fleet.get(&live.member.host)?;
-            Some(Host::new(live, entry, environment.name(), target))
+            Some(Host::new(live, entry, environment.name(), environment.rollout.as_ref()))
         });
         let hosts = hosts.collect();
-        Self { environment, hosts, regressed: gates.regressed, now }
+        Self { environment, hosts, gates, now }
     }
 
     fn host(&self, id: &HostId) -> Option<&Host<'a>> {
@@ -112,9 +114,15 @@ impl<'a> Reference<'a> {
         let updated = self.count(|host| host.is_updated(rollout));
         let hosts: u32 = rollout.members.values().sum();
         let too_many = rollout.failures as usize > at_most(rollout.policy.failure_budget, updated);
+        let zone_has_too_many = |(zone, failures): (&Zone, &u32)| {
+            let updated = self.count(|host| host.member.zone == *zone && host.is_updated(rollout));
+            let share = rollout.policy.zone_failure_budget;
+            share.is_some_and(|share| *failures as usize > at_most(share, updated))
+        };
+        let too_many = too_many || rollout.failures_in.iter().any(zone_has_too_many);
         let is_late = match rollout.stage {
             Stage::RollingBack => return rollout.first_failure.as_ref().map(|_| Move::Halt),
-            Stage::Rolling(_) | Stage::Baking { .. } => {
+            Stage::Rolling(_) | Stage::Baking { .. } | Stage::Gated { .. } => {
                 rollout.first_failure.is_some() || (too_many && rollout.last_failure.is_some())
             }
             _ => return None,
@@ -140,7 +148,10 @@ impl<'a> Reference<'a> {
                 host.member.answer_by.is_some_and(|answer_by| answer_by <= self.now)
                     && (prepares || active.is_some_and(is_unknown))
             }),
-            _ if self.regressed => false,
+            (Move::LetOut(host), _) => {
+                self.is(host, |host| host.member.boxed_until.is_some_and(|until| until <= self.now))
+            }
+            _ if self.gates.regressed => false,
             (Move::Prepare(host, Lane::Standing) | Move::Grant(host, Lane::Standing), _) => {
                 self.is(host, |host| self.lane_allows(step, host))
             }
@@ -182,12 +193,18 @@ impl<'a> Reference<'a> {
             (Move::Except(host, Exception::LostAfterSettling), stage) if *stage != Stage::RollingBack => {
                 lost(host)
             }
+            (Move::Except(host, Exception::Excluded), _) => {
+                self.is(host, |host| host.is_to_leave_out(rollout))
+            }
             _ if rollout.paused.is_some() => false,
             (_, Stage::Rolling(rolling)) if rolling.wave == 0 => self.one_box_allows(step, rollout, rolling),
             (_, Stage::Rolling(rolling)) => self.wave_allows(step, rollout, rolling),
             (_, Stage::Baking { wave, left, since }) => {
                 let is_baked = self.now.since(*since) >= *left;
                 self.bake_allows(step, rollout, *wave, is_baked)
+            }
+            (_, Stage::Gated { before, waited, since }) => {
+                self.gate_allows(step, rollout, *before, *waited + self.now.since(*since))
             }
             (_, Stage::RollingBack) => self.way_back_allows(step, rollout),
             _ => false,
@@ -218,10 +235,13 @@ fn move_of(change: &Change) -> Move<'_> {
         Change::Prepare { host, lane, .. } => Move::Prepare(host, *lane),
         Change::Except { host, exception } => Move::Except(host, *exception),
         Change::Late { host } => Move::Late(host),
+        Change::LetOut { host } => Move::LetOut(host),
+        Change::Retry { host } => Move::Retry(host),
         Change::Overdue { host } => Move::Overdue(host),
         Change::Turn(Turn::OneBox(host)) => Move::OneBox(host),
         Change::Turn(Turn::NextBatch) => Move::NextBatch,
         Change::Turn(Turn::Bake) => Move::Bake,
+        Change::Turn(Turn::Gate(before)) => Move::Gate(*before),
         Change::Turn(Turn::NextWave) => Move::NextWave,
         Change::Turn(Turn::Halt(_)) => Move::Halt,
         Change::Turn(Turn::RollBack(_)) => Move::GoBack,
@@ -243,6 +263,10 @@ pub(super) fn judge(
         if !reference.allows(move_of(change)) {
             return Err(format!("{change:?} is not allowed"));
         }
+        if let Change::Prepare { host: asked, lane: Lane::Rollout(_), .. } = change {
+            let hosts = reference.hosts.iter_mut().filter(|host| host.member.host == *asked);
+            hosts.for_each(|host| host.is_asked = true);
+        }
     }
     for grant in &plan.grants {
         if !reference.allows(Move::Grant(&grant.host, grant.lane)) || !reference.is_as_it_must_be(grant) {
@@ -263,7 +287,9 @@ pub(super) fn left_to_do(
 ) -> Option<String> {
     let reference = Reference::new(environment, fleet, gates, now);
     let lanes = [Some(Lane::Standing), environment.rollout.as_ref().map(|rollout| Lane::Rollout(rollout.id))];
+    let next = environment.rollout.as_ref().map_or(0, |rollout| rollout.current_wave() + 1);
     let turns = [
+        Move::Gate(next),
         Move::NextBatch,
         Move::Bake,
         Move::NextWave,
@@ -276,10 +302,18 @@ pub(super) fn left_to_do(
         let of_lane = move |lane| [Move::Prepare(id, lane), Move::Grant(id, lane)];
         let excepted = Exception::ALL.map(|exception| Move::Except(id, exception));
         let lanes = lanes.iter().flatten().copied().flat_map(of_lane);
-        [Move::Overdue(id), Move::Late(id), Move::OneBox(id)].into_iter().chain(excepted).chain(lanes)
+        let own = [Move::Overdue(id), Move::Late(id), Move::LetOut(id), Move::Retry(id), Move::OneBox(id)];
+        own.into_iter().chain(excepted).chain(lanes)
     };
     let hosts = reference.hosts.iter().flat_map(|host| of_host(&host.member.host).collect::<Vec<_>>());
+    let is_wide = environment.rollout.as_ref().is_some_and(|rollout| waves::together(rollout) > 1);
     let is_due = |step: &Move<'_>| match step {
+        // Where several zones change at a time, the fleet's floor in one of them ends the plan.
+        Move::Grant(id, Lane::Rollout(_))
+            if is_wide && reference.host(id).is_some_and(|host| !host.may_serve()) =>
+        {
+            false
+        }
         // One that is perhaps in the middle of something may be moved, and has no right to it.
         Move::Grant(id, _)
             if reference.host(id).is_some_and(|host| host.may_serve() && !host.is_at_rest()) =>

@@ -79,6 +79,8 @@ fn request(environment: &EnvironmentName, set: &str, plan_hash: Option<Digest>) 
         allow_outage: false,
         idempotency_key: None,
         plan_hash,
+        policy: None,
+        exclude: Vec::new(),
     }
 }
 
@@ -114,7 +116,7 @@ impl Scripted {
             (Self::StartPlanned { environment, set, .. }, Some(Planted::CheckOnlyInCli)) => {
                 let request =
                     StartRollout { supersede: true, force: true, ..request(environment, set, None) };
-                rollouts::start(state, &Caller::new(name("alice")), &request, wall).map(done)
+                rollouts::start(state, &Caller::new(name("alice")), &request, now, wall).map(done)
             }
             (Self::RemovePackage(package), Some(Planted::DeleteByAge)) => Ok(Decided {
                 edits: vec![Edit::ForgetPackage(package.name.clone(), package.version.clone())],
@@ -130,18 +132,19 @@ impl Scripted {
     pub(super) fn decide(
         &self,
         state: &State,
-        _: FleetTime,
+        now: FleetTime,
         wall: WallTime,
     ) -> Result<Decided<String>, Refusal> {
         let caller = Caller::new(name("alice"));
         match self {
             Self::StartPlanned { environment, set, looked } => {
-                rollouts::start(state, &caller, &request(environment, set, Some(looked.hash)), wall).map(done)
+                rollouts::start(state, &caller, &request(environment, set, Some(looked.hash)), now, wall)
+                    .map(done)
             }
             Self::Uninstall { environment } => {
                 let request =
                     StartRollout { supersede: true, ..request(environment, EMPTY_VERSION_SET, None) };
-                rollouts::start(state, &caller, &request, wall).map(done)
+                rollouts::start(state, &caller, &request, now, wall).map(done)
             }
             Self::RemovePackage(package) => {
                 let package = PackageId { name: package.name.clone(), version: package.version.clone() };

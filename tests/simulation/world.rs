@@ -25,29 +25,27 @@ use super::machine::{Machine, Shared};
 use super::name;
 use super::network::{Network, Way};
 use super::operator::{self, Order, PROD, SIDE};
-use super::planted::Planted;
 use super::random::Random;
 use super::script::Library;
+use super::setting::{Setting, Telling};
 use scenes::{Scene, Scenes};
 
-/// What a run is to be, beside its seed.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Setting {
-    pub(super) planted: Option<Planted>,
-    /// Prints what happens.
-    pub(super) is_shown: bool,
-    /// Sets every host's wall clock wrong, each by another amount.
-    pub(super) walls_differ: bool,
-}
-
 /// What a run came to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Outcome {
     pub(super) violation: Option<Violation>,
     pub(super) events: u64,
     pub(super) simulated_ms: u64,
     pub(super) faults: BTreeMap<&'static str, u64>,
+    /// How many hosts there were at the beginning.
+    pub(super) hosts: u64,
+    /// When the faults had ended, if the run came so far.
+    pub(super) faults_ended: Option<u64>,
+    /// The kinds of all faults and orders that the seed had until then, also of those left out.
+    pub(super) injections: Vec<&'static str>,
+    /// Where it was asked for.
     pub(super) trace: u64,
+    pub(super) lines: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -89,6 +87,7 @@ struct Last {
     /// Since when a floor holds an environment up, and whether the operator has allowed an outage then.
     floored: BTreeMap<EnvironmentName, u64>,
     allowed: BTreeSet<EnvironmentName>,
+    began: u64,
     deadline: u64,
     /// When all was as it should be, and how many commits there had been.
     at_rest: Option<u64>,
@@ -112,6 +111,8 @@ pub(super) struct World {
     setting: Setting,
     wall_offset_ms: i64,
     faults: BTreeMap<&'static str, u64>,
+    injections: Vec<&'static str>,
+    hosts: u64,
     last: Option<Last>,
     /// Of the wishes of operators, of faults, and of everything else.
     operator: Random,
@@ -119,29 +120,32 @@ pub(super) struct World {
     chance: Random,
     scenes: Scenes,
     trace: u64,
+    lines: Vec<String>,
 }
 
-/// The faults end after so long. With the rest a run is about an hour.
-const SAFETY_MS: (u64, u64) = (1_200_000, 3_000_000);
+/// In most runs the first rollouts come to their end before anything goes wrong.
+const CALM_MS: u64 = 420_000;
 /// A floor that holds for longer than any change of another environment does not give way by itself.
 const FLOOR_PATIENCE_MS: u64 = 600_000;
 /// How often, in a hundred runs, one host never comes back.
 const GONE_PERCENT: u64 = 35;
+/// Between two orders of an environment's operator at most.
+const ORDER_MS_MAX: u64 = 200_000;
 /// What is at rest must stay so for so long.
-const REST_MS: u64 = 180_000;
+const REST_MS: u64 = 100_000;
 /// By the wall; any will do.
 const EPOCH_MS: u64 = 1_700_000_000_000;
 const ZONES: usize = 3;
 
 impl World {
-    pub(super) fn new(seed: u64, setting: Setting) -> Self {
+    pub(super) fn new(seed: u64, setting: &Setting) -> Self {
         let mut random = Random::new(seed);
         let library = Rc::new(Library::new(&mut random.fork(), ZONES));
         let store = Watched::new(setting.planted);
         Core::create(&store, meta(), &[]).expect("an empty store");
         let mut policies = BTreeMap::new();
         for environment in [PROD, SIDE] {
-            policies.insert(name(environment), operator::policy(&mut random.fork()));
+            policies.insert(name(environment), operator::policy(&mut random.fork(), setting.size));
         }
         Self {
             now: 0,
@@ -153,20 +157,23 @@ impl World {
             coordinator: None,
             coordinator_incarnation: 0,
             turn_at: None,
-            minds: checker::watched(setting.planted),
+            minds: checker::watched(setting.planted, setting.size),
             network: Network::new(random.fork()),
             policies,
             library,
             checker: Checker::default(),
-            setting,
+            setting: setting.clone(),
             wall_offset_ms: 0,
             faults: BTreeMap::new(),
+            injections: Vec::new(),
+            hosts: 0,
             last: None,
             operator: random.fork(),
             nemesis: random.fork(),
             chance: random.fork(),
             scenes: Scenes::new(random.fork()),
             trace: 0xcbf2_9ce4_8422_2325,
+            lines: Vec::new(),
         }
     }
 
@@ -174,8 +181,10 @@ impl World {
         super::planted::forget();
         checker::forget_noticed();
         self.begin();
+        let ends_at = self.setting.ends_at.unwrap_or(u64::MAX);
         while self.checker.violation.is_none()
             && let Some(((at, _), event)) = self.queue.pop_first()
+            && at <= ends_at
         {
             self.now = at;
             self.events += 1;
@@ -184,10 +193,27 @@ impl World {
                 break;
             }
         }
-        let Self { network, events, now, mut faults, trace, checker, .. } = self;
-        faults.insert("messages dropped", network.dropped);
-        faults.insert("messages doubled", network.doubled);
-        Outcome { violation: checker.violation, events, simulated_ms: now, faults, trace }
+        let mut faults = self.faults;
+        faults.insert("messages dropped", self.network.dropped);
+        faults.insert("messages doubled", self.network.doubled);
+        Outcome {
+            violation: self.checker.violation,
+            events: self.events,
+            simulated_ms: self.now,
+            faults,
+            hosts: self.hosts,
+            faults_ended: self.last.map(|last| last.began),
+            injections: self.injections,
+            trace: self.trace,
+            lines: self.lines,
+        }
+    }
+
+    /// Counts a fault or an order that the seed has next. Whether it is left out.
+    fn is_left_out(&mut self, kind: &'static str) -> bool {
+        let index = self.injections.len();
+        self.injections.push(kind);
+        self.setting.left_out.injections.contains(&index)
     }
 
     /// Everything that is there before the first rollout.
@@ -205,19 +231,25 @@ impl World {
             let (environment, policy) = (environment.clone(), Box::new(policy.clone()));
             orders.push(Order::Apply { environment, policy, mode: None });
         }
-        let hosts = self.chance.between(6, 12);
+        let (fewest, most) = self.setting.size.hosts();
+        let hosts = self.chance.between(fewest, most);
+        self.hosts = self.setting.left_out.hosts.unwrap_or(hosts).min(hosts);
         for number in 0..hosts {
+            let is_labelled = self.chance.chance(50);
+            if number >= self.hosts {
+                continue;
+            }
             let zone = number as usize % ZONES;
             let (host, suffix) = (name(&format!("h{number}")), format!("{zone}"));
             orders.push(Order::Enroll { host, zone, ephemeral_suffix: suffix.clone() });
-            if self.chance.chance(50) {
+            if is_labelled {
                 orders.push(Order::Label { host: name(&format!("h{number}-{suffix}")), side: true });
             }
         }
         for order in orders {
             self.order(order);
         }
-        let calm = if self.chance.chance(60) { 900_000 } else { 30_000 };
+        let calm = if self.chance.chance(60) { CALM_MS } else { 30_000 };
         for environment in [PROD, SIDE] {
             let first = Order::Start {
                 environment: name(environment),
@@ -225,6 +257,7 @@ impl World {
                 supersede: false,
                 force: false,
                 allow_outage: false,
+                exclude: Vec::new(),
             };
             self.order(first);
             let at = calm + self.operator.below(120_000);
@@ -232,9 +265,10 @@ impl World {
         }
         let first_fault = calm + self.nemesis.below(60_000);
         self.at(first_fault, Event::Fault);
-        let end = calm + self.chance.between(SAFETY_MS.0, SAFETY_MS.1);
+        let (least, most) = self.setting.size.safety_ms();
+        let end = calm + self.chance.between(least, most);
         self.set_scenes(calm, end);
-        self.at(end, Event::FaultsEnd);
+        self.at(self.setting.left_out.until.unwrap_or(end).min(end), Event::FaultsEnd);
     }
 
     fn at(&mut self, at: u64, event: Event) {
@@ -514,7 +548,7 @@ impl World {
         for (host, report, result) in heard {
             self.checker.heard(&host, &report, result, fleet);
         }
-        self.note_commits();
+        let has_committed = self.note_commits();
         for (order, result) in orders {
             self.ordered(order, result, has_died);
         }
@@ -524,7 +558,8 @@ impl World {
             return;
         }
         if let Some(coordinator) = &self.coordinator {
-            self.checker.turned(coordinator.core.state(), &self.minds, self.setting.planted, fleet);
+            let planted = self.setting.planted;
+            self.checker.turned(coordinator.core.state(), &self.minds, planted, fleet, has_committed);
         }
         for answer in answers {
             self.checker.answered(&answer);
@@ -563,6 +598,7 @@ impl World {
                         supersede: true,
                         force: true,
                         allow_outage: true,
+                        exclude: Vec::new(),
                     });
                 }
                 (_, Err(_)) => {}
@@ -578,14 +614,16 @@ impl World {
         let is_active = self.checker.active(&environment).is_some();
         if let Some(policy) = self.policies.get(&environment).filter(|_| !hosts.is_empty()) {
             let order = operator::next(&mut self.operator, &environment, policy, is_active, &hosts);
-            self.order(order);
+            if !self.is_left_out(order.kind()) {
+                self.order(order);
+            }
         }
-        let at = self.now + self.operator.between(5_000, 300_000);
+        let at = self.now + self.operator.between(5_000, ORDER_MS_MAX);
         self.at(at, Event::Operator { environment });
     }
 }
 
 /// Runs a seed.
-pub(super) fn run(seed: u64, setting: Setting) -> Outcome {
+pub(super) fn run(seed: u64, setting: &Setting) -> Outcome {
     World::new(seed, setting).run()
 }

@@ -47,11 +47,12 @@ pub enum Health {
 }
 
 impl Health {
-    pub fn report(&self, now: BootTime) -> HealthReport {
+    /// As the coordinator is told; `passes` is what [`Watch::passes`] says.
+    pub fn report(&self, passes: u64, now: BootTime) -> HealthReport {
         match self {
             Self::Unknown => HealthReport::Unknown,
             Self::Healthy { since } => {
-                HealthReport::Healthy { for_at_least: now.since(*since).unwrap_or_default() }
+                HealthReport::Healthy { for_at_least: now.since(*since).unwrap_or_default(), passes }
             }
             Self::Late { reason } | Self::Unhealthy { reason, .. } => {
                 HealthReport::Unhealthy { reason: reason.clone() }
@@ -178,6 +179,11 @@ impl Watch {
             (None, Some(since)) if is_known => Health::Healthy { since },
             (None, _) => Health::Unknown,
         }
+    }
+
+    /// Results that have passed since the last that did not, all checks together.
+    pub fn passes(&self) -> u64 {
+        self.checks.iter().map(|check| u64::from(check.judge.passes)).sum()
     }
 
     /// When a probe is due next.

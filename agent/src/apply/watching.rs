@@ -68,8 +68,13 @@ impl Watching {
     pub fn report(&self, now: BootTime) -> HealthReport {
         let quiet_since = self.inner().quiet_since;
         match quiet_since {
-            Some(since) => HealthReport::Healthy { for_at_least: now.since(since).unwrap_or_default() },
-            None => self.health(now).report(now),
+            Some(since) => {
+                HealthReport::Healthy { for_at_least: now.since(since).unwrap_or_default(), passes: 0 }
+            }
+            None => {
+                let passes = self.inner().watch.as_ref().map_or(0, Watch::passes);
+                self.health(now).report(passes, now)
+            }
         }
     }
 

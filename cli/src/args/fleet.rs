@@ -8,7 +8,7 @@ use houston_common::id::{EnvironmentName, HostId, LabelKey, OperatorName, Zone};
 use houston_common::tls::{Address, ServerName};
 use houston_common::view::RoleBinding;
 
-use super::{ContextName, Label, Reason, duration, label, role};
+use super::{ContextName, Label, Reason, duration, label, role, some_reason};
 
 #[derive(Debug, Subcommand)]
 pub enum ContextVerb {
@@ -134,7 +134,8 @@ pub enum HostVerb {
     /// List hosts
     #[command(after_help = "\
 Example:
-  houston host list --environment prod --zone a")]
+  houston host list --environment prod --zone a
+  houston host list --held")]
     List {
         /// Only those of this environment
         #[arg(long)]
@@ -145,6 +146,9 @@ Example:
         /// Only those with this label; may be repeated
         #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
         labels: Vec<Label>,
+        /// Only those that take no change, with why, by whom and for how long still
+        #[arg(long)]
+        held: bool,
     },
     /// Show one host
     Show {
@@ -174,7 +178,23 @@ Example:
     Drain(HostChosen),
     /// Use a drained host again
     Undrain(HostChosen),
-    /// End a hold, once its reason is gone
+    /// Let the host take no change; it serves all the same
+    #[command(after_help = "\
+Example:
+  houston host hold web-1 --reason 'we look at its disk' --for 2h
+
+What the host was granted before runs on. `houston host release` ends the hold, and --for does so by itself.")]
+    Hold {
+        /// The host's id, or its part before the random end
+        host: HostId,
+        /// Why: whoever asks why the host does not change is told
+        #[arg(long, value_name = "TEXT", value_parser = some_reason)]
+        reason: String,
+        /// How long [default: until it is released]
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        duration: Option<Duration>,
+    },
+    /// Let the host change again: ends a hold, the penalty box and being left out of a rollout
     Release(HostChosen),
     /// End the host's access; it keeps running what it runs
     Revoke {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use houston_common::command::RolloutRef;
 use houston_common::digest::Digest;
-use houston_common::id::{EnvironmentName, HostId, VersionSetName};
+use houston_common::id::{EnvironmentName, GateName, HostId, VersionSetName};
 
 use super::{Reason, duration, rollout_ref};
 
@@ -39,6 +39,15 @@ pub struct DraftArgs {
     /// Let floors make way where otherwise no host could ever change
     #[arg(long)]
     pub allow_outage: bool,
+    /// Roll out in this way, laid over the environment's policy; see `houston profile list`
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// A key of the policy for this rollout alone, as in batch=2 or bake.one_box=5m; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub keys: Vec<String>,
+    /// A host to leave out, by its id or the part before the random end; may be repeated
+    #[arg(long, value_name = "HOST")]
+    pub exclude: Vec<HostId>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -101,6 +110,31 @@ Exit codes: 0 succeeded, 6 succeeded but for hosts that are named, 1 anything el
     Abort(ChangeArgs),
     /// Take a rollout back to what ran before it
     Rollback(ChangeArgs),
+    /// Approve what a rollout waits for
+    #[command(after_help = "\
+Example:
+  houston rollout approve prod --reason 'looked at the graphs'")]
+    Approve {
+        #[command(flatten)]
+        change: ChangeArgs,
+        /// Which gate [default: the one approval that is waited for]
+        #[arg(long)]
+        gate: Option<GateName>,
+    },
+    /// Pass over a gate, or the bake, that a rollout waits for
+    #[command(after_help = "\
+Examples:
+  houston rollout skip prod bake --reason 'the fix cannot wait'
+  houston rollout skip prod office-hours --reason 'agreed with the team'")]
+    Skip {
+        #[command(flatten)]
+        chosen: RolloutChosen,
+        /// A gate of the policy, or bake
+        gate: GateName,
+        /// Why; stays with the rollout
+        #[arg(long)]
+        reason: String,
+    },
     /// List rollouts, newest first
     List {
         /// Only those of this environment
@@ -120,4 +154,13 @@ pub struct ExplainArgs {
     pub environment: EnvironmentName,
     /// The host's id, or its part before the random end [default: the environment as a whole]
     pub host: Option<HostId>,
+}
+
+/// Named ways of rolling out.
+#[derive(Debug, Subcommand)]
+pub enum ProfileVerb {
+    /// List them, from the slowest to the fastest
+    List,
+    /// Show what one changes of the default policy
+    Show { name: String },
 }

@@ -1,9 +1,11 @@
 //! Hosts.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use houston_common::api::client::OperatorClient;
-use houston_common::command::{DrainHost, EditHost, HostChange, HostFilter, ListHosts};
+use houston_common::clock::Exact;
+use houston_common::command::{DrainHost, EditHost, HoldHost, HostChange, HostFilter, ListHosts};
 use houston_common::error::{Code, Refusal};
 use houston_common::id::HostId;
 use houston_common::view::HostView;
@@ -15,14 +17,17 @@ use crate::{host_name, render};
 
 pub async fn perform(verb: HostVerb, shell: &mut Shell<'_>) -> Result<u8, Refusal> {
     match verb {
-        HostVerb::List { environment, zone, labels } => {
+        HostVerb::List { environment, zone, labels, held } => {
             let client = shell.connect().await?;
-            let filter =
-                HostFilter { environment: environment.clone(), zone, labels: labels.into_iter().collect() };
+            let labels = labels.into_iter().collect();
+            let filter = HostFilter { environment: environment.clone(), zone, labels, held };
             let hosts = list(&client, &filter).await?;
             shell.console.answer(
                 || render::json::list("hosts", &hosts, render::json::host),
-                |paint| render::fleet::hosts(&hosts, environment.as_ref(), paint),
+                |paint| match held {
+                    true => render::fleet::held_hosts(&hosts, paint),
+                    false => render::fleet::hosts(&hosts, environment.as_ref(), paint),
+                },
             )?;
         }
         HostVerb::Show { host } => {
@@ -53,6 +58,7 @@ pub async fn perform(verb: HostVerb, shell: &mut Shell<'_>) -> Result<u8, Refusa
         }
         HostVerb::Drain(chosen) => drain(shell, chosen, true).await?,
         HostVerb::Undrain(chosen) => drain(shell, chosen, false).await?,
+        HostVerb::Hold { host, reason, duration } => hold(shell, &host, reason, duration).await?,
         HostVerb::Release(chosen) => {
             let (client, change) = change(shell, chosen).await?;
             let view = client.release_host(&change).await?;
@@ -104,6 +110,22 @@ async fn drain(shell: &mut Shell<'_>, chosen: HostChosen, drained: bool) -> Resu
     let (client, HostChange { host, reason }) = change(shell, chosen).await?;
     let view = client.drain_host(&DrainHost { host, drained, reason }).await?;
     changed(shell, &view, if drained { "is drained" } else { "is in use again" })
+}
+
+async fn hold(
+    shell: &mut Shell<'_>,
+    host: &HostId,
+    reason: String,
+    duration: Option<Duration>,
+) -> Result<(), Refusal> {
+    let client = shell.connect().await?;
+    let host = find(&client, host).await?.id;
+    let view = client.hold_host(&HoldHost { host, reason, duration }).await?;
+    let term = match duration {
+        Some(duration) => format!("for {}", Exact(duration)),
+        None => "until it is released".to_owned(),
+    };
+    changed(shell, &view, &format!("is held {term}: it serves, and takes no change"))
 }
 
 fn changed(shell: &mut Shell<'_>, view: &HostView, what: &str) -> Result<(), Refusal> {

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use houston_common::command::{ApplyEnvironment, CreateVersionSet, RemovePackage};
 use houston_common::error::{Code, Refusal};
 use houston_common::id::Platform;
+use houston_common::policy::Policy;
 use houston_common::view::PackageId;
 use serde_json::json;
 
 use super::{DONE, Shell, confirmed, every};
-use crate::args::{EnvironmentVerb, PackageVerb, TreeArgs, VersionSetVerb};
+use crate::args::{EnvironmentVerb, PackageVerb, ProfileVerb, TreeArgs, VersionSetVerb};
 use crate::build::{BuiltPackage, build};
+use crate::environment_file::profile;
 use crate::toml_file::{self, Kept, shown};
 use crate::{environment_file, prose, push, render};
 
@@ -179,4 +181,37 @@ async fn apply(
         shell.console.note(&format!("{name} selects no host yet"));
     }
     Ok(())
+}
+
+/// Profiles come with this program: no coordinator is asked.
+pub fn profile(verb: &ProfileVerb, shell: &mut Shell<'_>) -> Result<u8, Refusal> {
+    let shown: Vec<(&str, String, Policy)> = match verb {
+        ProfileVerb::List => profile::ALL.iter().map(told).collect::<Result<_, _>>()?,
+        ProfileVerb::Show { name } => vec![told(profile::named(name)?)?],
+    };
+    let is_list = matches!(verb, ProfileVerb::List);
+    shell.console.answer(
+        || {
+            let objects: Vec<_> = shown
+                .iter()
+                .map(|(name, about, policy)| render::json::profile(name, about, policy))
+                .collect();
+            if is_list {
+                json!({ "profiles": objects })
+            } else {
+                objects.into_iter().next().unwrap_or_default()
+            }
+        },
+        |paint| {
+            shown
+                .iter()
+                .map(|(name, about, policy)| render::release::profile(name, about, policy, paint))
+                .collect()
+        },
+    )?;
+    Ok(DONE)
+}
+
+fn told(profile: &profile::Profile) -> Result<(&'static str, String, Policy), Refusal> {
+    Ok((profile.name, profile.about()?, profile.over(Policy::default())?))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use houston_common::api::client::OperatorClient;
 use houston_common::command::{
-    ControlRollout, GetRollout, ListRollouts, RolloutAction, RolloutRef, StartRollout,
+    ControlRollout, DecideGate, GetRollout, ListRollouts, RolloutAction, RolloutRef, StartRollout,
 };
 use houston_common::error::{Code, Refusal};
 use houston_common::id::EnvironmentName;
@@ -14,6 +14,8 @@ use serde_json::json;
 use super::{DONE, Shell, wall_now};
 use crate::args::{ChangeArgs, DraftArgs, Output, RolloutVerb, StartArgs};
 use crate::console::Console;
+use crate::environment_file::profile;
+use crate::prose;
 use crate::render::{self, rollout::Frame};
 use crate::watch::{self, Manner};
 
@@ -39,6 +41,14 @@ pub async fn perform(verb: RolloutVerb, shell: &mut Shell<'_>) -> Result<u8, Ref
         RolloutVerb::Resume(args) => return control(shell, args, RolloutAction::Resume).await,
         RolloutVerb::Abort(args) => return control(shell, args, RolloutAction::Abort).await,
         RolloutVerb::Rollback(args) => return control(shell, args, RolloutAction::Rollback).await,
+        RolloutVerb::Approve { change, gate } => {
+            let (rollout, reason) = (change.chosen.rollout, change.reason.reason);
+            return decide(shell, DecideGate { rollout, gate, skip: false, reason }).await;
+        }
+        RolloutVerb::Skip { chosen, gate, reason } => {
+            let rollout = chosen.rollout;
+            return decide(shell, DecideGate { rollout, gate: Some(gate), skip: true, reason }).await;
+        }
         RolloutVerb::List { environment, limit } => {
             let rollouts = shell.connect().await?.list_rollouts(&ListRollouts { environment, limit }).await?;
             shell.console.answer(
@@ -72,9 +82,19 @@ fn now(rollout: RolloutRef) -> GetRollout {
     GetRollout { rollout, after_revision: None, wait: Duration::ZERO }
 }
 
-fn drafted(args: DraftArgs) -> StartRollout {
-    let DraftArgs { environment, version_set, supersede, force, allow_outage } = args;
-    StartRollout {
+async fn drafted(client: &OperatorClient, args: DraftArgs) -> Result<StartRollout, Refusal> {
+    let DraftArgs { environment, version_set, supersede, force, allow_outage, profile, keys, exclude } = args;
+    let policy = if profile.is_none() && keys.is_empty() {
+        None
+    } else {
+        let own = client.get_environment(&environment).await?.policy;
+        let laid_over = match profile {
+            Some(name) => profile::named(&name)?.over(own)?,
+            None => own,
+        };
+        Some(profile::with_keys(laid_over, &keys)?)
+    };
+    Ok(StartRollout {
         environment,
         version_set,
         reason: String::new(),
@@ -83,12 +103,15 @@ fn drafted(args: DraftArgs) -> StartRollout {
         allow_outage,
         idempotency_key: None,
         plan_hash: None,
-    }
+        policy,
+        exclude,
+    })
 }
 
 async fn plan(args: DraftArgs, shell: &mut Shell<'_>) -> Result<(), Refusal> {
-    let request = drafted(args);
-    let plan = shell.connect().await?.plan_rollout(&request).await?;
+    let client = shell.connect().await?;
+    let request = drafted(&client, args).await?;
+    let plan = client.plan_rollout(&request).await?;
     shell.console.answer(
         || render::json::plan(&plan),
         |paint| render::rollout::plan(&request.environment, &plan, paint),
@@ -101,7 +124,7 @@ async fn start(args: StartArgs, shell: &mut Shell<'_>) -> Result<u8, Refusal> {
         reason: args.reason.reason,
         idempotency_key: args.idempotency_key,
         plan_hash: args.plan,
-        ..drafted(args.draft)
+        ..drafted(&client, args.draft).await?
     };
     let view = match client.start_rollout(&request).await {
         Err(refusal) if refusal.code == Code::NoChange => {
@@ -169,4 +192,11 @@ async fn control(shell: &mut Shell<'_>, args: ChangeArgs, action: RolloutAction)
     let (text, exit) = render::rollout::controlled(&view);
     shell.console.answer(|| render::json::rollout(&view), |_| text)?;
     Ok(exit as u8)
+}
+
+async fn decide(shell: &mut Shell<'_>, request: DecideGate) -> Result<u8, Refusal> {
+    let view = shell.connect().await?.decide_gate(&request).await?;
+    let decided = view.decisions.last().map(|decision| format!("{}\n", prose::decision(decision)));
+    shell.console.answer(|| render::json::rollout(&view), |_| decided.unwrap_or_default())?;
+    Ok(DONE)
 }

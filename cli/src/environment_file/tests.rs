@@ -1,3 +1,9 @@
+use std::time::Duration;
+
+use houston_common::clock::WallTime;
+use houston_common::policy::gate::{Before, Comparison, Condition, Days, Gate, Metric, Window};
+use houston_common::policy::{Bakes, Growth, OnFailure, Pacing, Share};
+
 use super::*;
 
 const FULL: &str = r#"
@@ -9,21 +15,126 @@ LISTEN = "0.0.0.0:80"
 [policy]
 pacing = "zonal"
 zone_order = ["b", "a"]
+zones_at_once = 2
 batch = 2
+growth = { factor = "150%", most = "50%", carries = true }
 fleet_floor = "75%"
 zone_floor = "50%"
 health_window = "20s"
 apply_deadline = "5m"
 start_within = "15s"
 failure_budget = "2%"
+zone_failure_budget = 2
 lost_budget = 3
 on_failure = "halt"
 rollback_batch = "50%"
+retries = 2
 [policy.bake]
 one_box = "5m"
 first_zone = "0s"
 later_zones = "1d"
+[[policy.gate]]
+name = "seen"
+before = "first_wave"
+approval = { by_another = true }
+within = "2d"
+[[policy.gate]]
+name = "office"
+before = "each_wave"
+window = { time_zone = "Europe/Berlin", days = ["mon", "fri"], from = "09:00", until = "16:30" }
+[[policy.gate]]
+name = "holidays"
+before = "one_box"
+freeze = { from = "2026-12-20T18:00[Europe/Berlin]", until = "2027-01-03T00:00:00Z" }
+[[policy.gate]]
+name = "errors"
+before = "end"
+metric = { query = "sum(errors)", at_most = 0.5, fresh = "30s" }
+[[policy.gate]]
+name = "schema"
+before = "first_wave"
+every_host = { package = "schema", at_least = "2.1" }
+[[policy.gate]]
+name = "proof"
+before = "each_wave"
+evidence = { passes = 100 }
 "#;
+
+fn gates() -> Vec<Gate> {
+    let gate = |called: &str, before, condition| Gate {
+        name: called.parse().expect("a name"),
+        before,
+        condition,
+        within: None,
+    };
+    let office = Window {
+        time_zone: "Europe/Berlin".to_owned(),
+        days: Days::from_bits(0b001_0001).expect("days"),
+        from: 540,
+        until: 990,
+    };
+    let errors = Metric {
+        query: "sum(errors)".to_owned(),
+        is: Comparison::AtMost,
+        value: "0.5".parse().expect("a number"),
+        fresh: Duration::from_secs(30),
+    };
+    // 17:00 and midnight in UTC.
+    let (from, until) = (WallTime(1_797_786_000_000), WallTime(1_798_934_400_000));
+    let (package, at_least) = ("schema".parse().expect("a name"), "2.1".parse().expect("a version"));
+    vec![
+        Gate {
+            within: Some(Duration::from_secs(2 * 86_400)),
+            ..gate("seen", Before::FirstWave, Condition::Approval { by_another: true })
+        },
+        gate("office", Before::EachWave, Condition::Window(office)),
+        gate("holidays", Before::OneBox, Condition::Freeze { from, until }),
+        gate("errors", Before::End, Condition::Metric(errors)),
+        gate("schema", Before::FirstWave, Condition::EveryHost { package, at_least }),
+        gate("proof", Before::EachWave, Condition::Evidence { passes: 100 }),
+    ]
+}
+
+#[test]
+fn gates_are_refused_by_their_place() {
+    let refused = |gate: &str| refused(&format!("[[policy.gate]]\n{gate}\n")).to_string();
+    for (gate, says) in [
+        ("name = \"a\"\nbefore = \"end\"", "a gate has 0 conditions"),
+        (
+            "name = \"a\"\nbefore = \"end\"\napproval = {}\nevidence = { passes = 1 }",
+            "a gate has 2 conditions",
+        ),
+        ("name = \"a\"\nbefore = \"lunch\"\napproval = {}", "before is \"lunch\""),
+        ("name = \"bake\"\nbefore = \"end\"\napproval = {}", "cannot be called \"bake\""),
+        ("name = \"a\"\nbefore = \"end\"\nevidence = { passes = 0 }", "1 to 1000000000 are allowed"),
+        ("name = \"a\"\nbefore = \"end\"\nmetric = { query = \"up\" }", "a metric has 0 limits"),
+        ("name = \"a\"\nbefore = \"end\"\nmetric = { query = \"\", above = 1 }", "the query has 0 bytes"),
+        ("name = \"a\"\nbefore = \"end\"\nmetric = { query = \"up\", above = \"NaN\" }", "write a number"),
+        (
+            "name = \"a\"\nbefore = \"end\"\nwindow = { time_zone = \"Europe/Berlyn\", from = \"09:00\", until = \"10:00\" }",
+            "no time zone",
+        ),
+        (
+            "name = \"a\"\nbefore = \"end\"\nwindow = { time_zone = \"UTC\", from = \"9\", until = \"10:00\" }",
+            "hours and minutes",
+        ),
+        (
+            "name = \"a\"\nbefore = \"end\"\nwindow = { time_zone = \"UTC\", days = [], from = \"09:00\", until = \"10:00\" }",
+            "names no day",
+        ),
+        (
+            "name = \"a\"\nbefore = \"end\"\nfreeze = { from = \"2027-01-01T00:00:00Z\", until = \"2026-01-01T00:00:00Z\" }",
+            "ends before it begins",
+        ),
+        (
+            "name = \"a\"\nbefore = \"end\"\nfreeze = { from = \"tomorrow\", until = \"2026-01-01T00:00:00Z\" }",
+            "from is \"tomorrow\"",
+        ),
+    ] {
+        let message = refused(gate);
+        assert!(message.contains(says), "{gate}: {message}");
+    }
+}
 
 #[test]
 fn a_file_says_all_of_an_environment() {
@@ -38,7 +149,9 @@ fn a_file_says_all_of_an_environment() {
     let expected = Policy {
         pacing: Pacing::Zonal,
         zone_order: vec!["b".parse().expect("zone"), "a".parse().expect("zone")],
+        zones_at_once: 2,
         batch: Share::Hosts(2),
+        growth: Some(Growth { percent: 150, most: Share::Percent(50), carries: true }),
         fleet_floor: Share::Percent(75),
         zone_floor: Some(Share::Percent(50)),
         bake: Bakes { one_box: seconds(300), first_zone: seconds(0), later_zones: seconds(86_400) },
@@ -46,11 +159,23 @@ fn a_file_says_all_of_an_environment() {
         apply_deadline: seconds(300),
         start_within: seconds(15),
         failure_budget: Share::Percent(2),
+        zone_failure_budget: Some(Share::Hosts(2)),
         lost_budget: Share::Hosts(3),
         on_failure: OnFailure::Halt,
         rollback_batch: Share::Percent(50),
+        gates: gates(),
+        retries: 2,
     };
     assert_eq!(file.policy, expected);
+}
+
+#[test]
+fn retries_are_few() {
+    for bad in ["6", "-1", "\"many\"", "1.5"] {
+        let text = format!("name = \"prod\"\n[selector]\n[policy]\nretries = {bad}\n");
+        let refusal = parse("prod.toml", &text).expect_err(bad);
+        assert_eq!(refusal.code, Code::ConfigValue, "{refusal}");
+    }
 }
 
 #[test]
@@ -88,8 +213,20 @@ fn refusals_name_the_place_and_the_next_step() {
             "E-CFG-VALUE: batch is true or false, not a text in quotes or a whole number at prod.toml:4:9",
         ),
         (
-            "[policy]\npacing = \"striped\"\n",
-            "E-CFG-VALUE: pacing is \"striped\" at prod.toml:4:10; allowed: zonal",
+            "[policy]\npacing = \"stripes\"\n",
+            "E-CFG-VALUE: pacing is \"stripes\" at prod.toml:4:10; allowed: zonal, striped",
+        ),
+        (
+            "[policy]\nprofile = \"fsat\"\n",
+            "E-CFG-VALUE: no profile \"fsat\" at prod.toml:4:11; did you mean \"fast\"?",
+        ),
+        (
+            "[policy]\ngrowth = { factor = \"100%\", most = 3 }\n",
+            "E-CFG-VALUE: factor is \"100%\" at prod.toml:4:21; write 150% for half as many again; 101% to 1000% are allowed",
+        ),
+        (
+            "[policy]\nzones_at_once = 0\n",
+            "E-CFG-VALUE: zones_at_once is \"0\" at prod.toml:4:17; 1 to 64 are allowed",
         ),
         (
             "[policy]\nzone_order = [\"a\", \"a\"]\n",

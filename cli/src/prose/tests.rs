@@ -3,7 +3,7 @@ use std::time::Duration;
 use houston_common::error::Code;
 use houston_common::id::{HostId, RolloutId};
 use houston_common::report::Phase;
-use houston_common::rollout::{Away, Quiet, WaitingOn};
+use houston_common::rollout::{Away, Held, Quiet, WaitingOn};
 
 use super::*;
 
@@ -18,6 +18,10 @@ fn named(ids: &[&str]) -> Vec<HostId> {
 fn quiet(last_heard: Option<Duration>) -> Quiet {
     let phase = last_heard.map(|_| Phase::Stopping);
     Quiet { host: named(&["web-1"])[0].clone(), last_heard, phase }
+}
+
+fn held_by_ann(left: Option<Duration>) -> Held {
+    Held::Operator { name: "ann".parse().expect("name"), reason: "a new disk".into(), left }
 }
 
 /// One of each kind.
@@ -43,7 +47,7 @@ fn every_kind() -> Vec<WaitingOn> {
         WaitingOn::Regressed,
         WaitingOn::UpToDate,
         WaitingOn::NothingToRun,
-        WaitingOn::Turn { wave: Wave::Zone("b".parse().expect("zone")), current: Wave::OneBox },
+        WaitingOn::Turn { wave: Wave::Zones(vec!["b".parse().expect("zone")]), current: Wave::OneBox },
         WaitingOn::Queue { position: 1, batch: 2 },
         WaitingOn::Queue { position: 4, batch: 2 },
         WaitingOn::Granted { quiet: None, deadline_in: minute },
@@ -55,11 +59,23 @@ fn every_kind() -> Vec<WaitingOn> {
         WaitingOn::Failed { rollout, code: Some(Code::HookExit) },
         WaitingOn::Drained,
         WaitingOn::NotHeardYet,
-        WaitingOn::Held { reason: "a clone".into() },
+        WaitingOn::Held(Held::Clone),
+        WaitingOn::Held(Held::ForeignAssignment),
+        WaitingOn::Held(Held::Revoked),
+        WaitingOn::Held(held_by_ann(Some(minute))),
+        WaitingOn::Held(held_by_ann(None)),
+        WaitingOn::Held(Held::PenaltyBox {
+            environment: "prod".parse().expect("name"),
+            failures: 3,
+            left: minute,
+        }),
+        WaitingOn::HeldHosts { hosts: named(&["web-1"]), more: 0 },
+        WaitingOn::Excepted { exception: Exception::Excluded, rollout, code: None },
         WaitingOn::Detached,
         WaitingOn::Excepted { exception: Exception::PrepareFailed, rollout, code: Some(Code::HookExit) },
         WaitingOn::JoinedLater { rollout },
         WaitingOn::WentBack { rollout },
+        WaitingOn::Retry { wave: Wave::Zones(vec!["b".parse().expect("zone")]), left: 2 },
     ]
 }
 
@@ -104,10 +120,29 @@ fn numbers_and_names_are_told() {
         said(&WaitingOn::Paused { by: "alice".into() }),
         "alice has paused it. `houston rollout resume prod` lets it go on."
     );
-    let cause = Cause::FailureBudget { host: named(&["web-3"])[0].clone(), failures: 2, allowed: 1 };
+    let cause =
+        Cause::FailureBudget { host: named(&["web-3"])[0].clone(), failures: 2, allowed: 1, zone: None };
     assert!(said(&WaitingOn::Halted { cause }).starts_with(
         "It is halted, because web-3 failed: 2 failures where 1 is allowed; `houston rollout status prod` shows"
     ));
+}
+
+#[test]
+fn a_hold_says_whose_it_is_and_for_how_long_still() {
+    assert_eq!(
+        said(&WaitingOn::Held(held_by_ann(Some(Duration::from_secs(7200))))),
+        "It takes no change: ann holds it for another 2h (a new disk). \
+         `houston host release` ends that once the reason is gone."
+    );
+    let boxed = Held::PenaltyBox {
+        environment: "prod".parse().expect("name"),
+        failures: 4,
+        left: Duration::from_secs(3600),
+    };
+    assert!(
+        said(&WaitingOn::Held(boxed))
+            .starts_with("It takes no change: it failed 4 times in a row in prod and is tried again in 1h. ")
+    );
 }
 
 #[test]
@@ -123,6 +158,9 @@ fn what_was_said_ages() {
     let granted = |ago| WaitingOn::Granted { quiet: Some(quiet(Some(ago))), deadline_in: minute };
     let WaitingOn::Granted { quiet, .. } = aged(&granted(minute), minute) else { panic!("another reason") };
     assert_eq!(quiet.and_then(|quiet| quiet.last_heard), Some(minute * 2));
+    let held = |left| WaitingOn::Held(held_by_ann(left));
+    assert_eq!(aged(&held(Some(minute)), minute / 2), held(Some(minute / 2)));
+    assert_eq!(aged(&held(None), minute), held(None));
     assert_eq!(aged(&WaitingOn::UpToDate, minute), WaitingOn::UpToDate);
 }
 

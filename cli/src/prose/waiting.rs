@@ -5,7 +5,7 @@ use std::time::Duration;
 use houston_common::clock::Rough;
 use houston_common::error::Code;
 use houston_common::id::{EnvironmentName, HostId};
-use houston_common::rollout::{Away, Quiet, WaitingOn};
+use houston_common::rollout::{Away, Closed, Exception, Held, Quiet, WaitingOn};
 
 use super::{capital, counted, of_wave};
 
@@ -19,23 +19,27 @@ pub fn waiting_on(waiting: &WaitingOn, environment: &EnvironmentName) -> String 
         | WaitingOn::Batch { .. }
         | WaitingOn::Floor { .. }
         | WaitingOn::Bake { .. }
+        | WaitingOn::Gate { .. }
         | WaitingOn::Health { .. }
         | WaitingOn::OtherEnvironment { .. }
         | WaitingOn::Paused { .. }
         | WaitingOn::Halted { .. }
         | WaitingOn::Regressed => of_rollout(waiting, environment),
-        WaitingOn::CatchUp { .. } | WaitingOn::OffBaked { .. } => of_environment(waiting, environment),
+        WaitingOn::CatchUp { .. } | WaitingOn::OffBaked { .. } | WaitingOn::HeldHosts { .. } => {
+            of_environment(waiting, environment)
+        }
         WaitingOn::Granted { .. } | WaitingOn::Silent { .. } => of_silence(waiting, environment),
         WaitingOn::UpToDate
         | WaitingOn::NothingToRun
         | WaitingOn::Turn { .. }
         | WaitingOn::Queue { .. }
         | WaitingOn::NotHeardYet
-        | WaitingOn::Held { .. }
+        | WaitingOn::Held(_)
         | WaitingOn::Detached
         | WaitingOn::Excepted { .. }
         | WaitingOn::JoinedLater { .. }
         | WaitingOn::WentBack { .. }
+        | WaitingOn::Retry { .. }
         | WaitingOn::Failed { .. }
         | WaitingOn::Drained => of_host(waiting, environment),
     }
@@ -66,6 +70,9 @@ fn of_rollout(waiting: &WaitingOn, environment: &EnvironmentName) -> String {
             capital(&of_wave(wave)),
             Rough(*remaining)
         ),
+        WaitingOn::Gate { gate, before, closed, halts_in } => {
+            super::gate::gate(gate, before.as_ref(), closed, *halts_in, environment)
+        }
         WaitingOn::Health { hosts: unwell, more } => format!(
             "{} {} been updated and not been seen healthy since. It goes on when the checks there pass, \
              or `houston rollout rollback {environment}` takes the change back.",
@@ -117,12 +124,14 @@ fn of_host(waiting: &WaitingOn, environment: &EnvironmentName) -> String {
         WaitingOn::NotHeardYet => "It has not been heard of since the coordinator started. \
              Hosts check in within a minute; if it does not, see whether houston-agent runs."
             .to_owned(),
-        WaitingOn::Held { reason } => format!(
-            "It is held and takes no change: {reason}. `houston host release` ends the hold once the reason is gone."
-        ),
+        WaitingOn::Held(why) => takes_no_change(why),
         WaitingOn::Detached => format!(
             "The selector of {environment} no longer fits it, so it keeps running what it runs. \
              `houston host label` or a new selector brings it back."
+        ),
+        WaitingOn::Excepted { exception: Exception::Excluded, rollout, .. } => format!(
+            "It was left out of rollout {rollout} by name, and stays where it is until another rollout takes it \
+             along. `houston host release` lets it catch up before that."
         ),
         WaitingOn::Excepted { exception, rollout, code } => format!(
             "It was left out of rollout {rollout}: {}{}. It catches up once that is over and it is well.",
@@ -136,6 +145,13 @@ fn of_host(waiting: &WaitingOn, environment: &EnvironmentName) -> String {
         WaitingOn::WentBack { rollout } => format!(
             "It failed in rollout {rollout}, or was taken back with it, and runs what it ran before. \
              A new rollout takes it along."
+        ),
+        WaitingOn::Retry { wave, left } => format!(
+            "It failed and went back by itself, and is tried again when the others of {} have had their turn. \
+             {} {} left, while the failure budget holds.",
+            of_wave(wave),
+            if *left == 1 { "1 retry".to_owned() } else { format!("{left} retries") },
+            if *left == 1 { "is" } else { "are" }
         ),
         WaitingOn::Failed { rollout, code } => format!(
             "It failed in rollout {rollout}{} and did not come back, so it may run either release, or nothing. \
@@ -202,7 +218,40 @@ fn of_environment(waiting: &WaitingOn, environment: &EnvironmentName) -> String 
             hosts(some, *more),
             if some.len() as u32 + more == 1 { "is" } else { "are" }
         ),
+        WaitingOn::HeldHosts { hosts: some, more } => format!(
+            "{} {} still something to get, and no change reaches who is held or in the penalty box. \
+             `houston host list --held` says why and for how long.",
+            hosts(some, *more),
+            has(some, *more)
+        ),
         _ => of_rollout(waiting, environment),
+    }
+}
+
+fn takes_no_change(why: &Held) -> String {
+    let way_out = match why {
+        Held::Revoked => "Enroll it again, or `houston host remove` it.",
+        Held::Operator { .. } | Held::Clone | Held::ForeignAssignment | Held::PenaltyBox { .. } => {
+            "`houston host release` ends that once the reason is gone."
+        }
+    };
+    format!("It takes no change: {}. {way_out}", held(why))
+}
+
+/// Follows "It takes no change:", or stands in a list.
+pub fn held(held: &Held) -> String {
+    match held {
+        Held::Operator { name, reason, left } => {
+            let left = left.map_or_else(String::new, |left| format!(" for another {}", Rough(left)));
+            format!("{name} holds it{left} ({reason})")
+        }
+        Held::Clone => "two machines speak with its identity".to_owned(),
+        Held::ForeignAssignment => "it shows an assignment that this store never gave".to_owned(),
+        Held::Revoked => "its certificate is revoked".to_owned(),
+        Held::PenaltyBox { environment, failures, left } => format!(
+            "it failed {failures} times in a row in {environment} and is tried again in {}",
+            Rough(*left)
+        ),
     }
 }
 
@@ -225,8 +274,17 @@ pub fn aged(waiting: &WaitingOn, age: Duration) -> WaitingOn {
     match &mut aged {
         WaitingOn::Batch { deadline_in: left, .. }
         | WaitingOn::Bake { remaining: left, .. }
-        | WaitingOn::Granted { deadline_in: left, .. } => *left = left.saturating_sub(age),
+        | WaitingOn::Granted { deadline_in: left, .. }
+        | WaitingOn::Held(Held::Operator { left: Some(left), .. } | Held::PenaltyBox { left, .. }) => {
+            *left = left.saturating_sub(age);
+        }
         WaitingOn::Silent { for_about, .. } => *for_about += age,
+        WaitingOn::Gate { closed, halts_in, .. } => {
+            if let Closed::Window { opens_in: left } | Closed::Frozen { ends_in: left } = closed {
+                *left = left.saturating_sub(age);
+            }
+            *halts_in = halts_in.map(|left| left.saturating_sub(age));
+        }
         _ => {}
     }
     let quiet = match &mut aged {
@@ -276,7 +334,7 @@ fn in_brackets(code: Option<Code>) -> String {
 }
 
 /// Names the first few and counts the others.
-fn hosts(named: &[HostId], more: u32) -> String {
+pub(super) fn hosts(named: &[HostId], more: u32) -> String {
     let shown: Vec<_> = named.iter().take(NAMED_MAX).map(HostId::as_str).collect();
     match (named.len() - shown.len()) as u32 + more {
         0 if shown.is_empty() => "No host".to_owned(),

@@ -6,6 +6,7 @@ use houston_common::clock::Rough;
 use houston_common::command::WhoAmI;
 use houston_common::id::EnvironmentName;
 use houston_common::report::Phase;
+use houston_common::rollout::Held;
 use houston_common::view::{
     HostEnvironmentView, HostView, OperatorView, Presence, ReleaseView, RoleBinding, TokenView,
 };
@@ -115,6 +116,24 @@ pub fn hosts(hosts: &[HostView], environment: Option<&EnvironmentName>, paint: P
     table.to_text("no hosts", paint)
 }
 
+/// Hosts that take no change: why, by whom, and for how long still.
+pub fn held_hosts(hosts: &[HostView], paint: Paint) -> String {
+    let mut table = Table::new(&["HOST", "ZONE", "STATE", "BY", "LEFT", "WHY"]);
+    for host in hosts {
+        let Some(held) = &host.held else { continue };
+        let (by, left, why) = match held {
+            Held::Operator { name, reason, left } => (name.to_string(), *left, plain(reason)),
+            Held::Clone | Held::ForeignAssignment | Held::Revoked => {
+                ("houston".to_owned(), None, prose::held(held))
+            }
+            Held::PenaltyBox { left, .. } => ("houston".to_owned(), Some(*left), prose::held(held)),
+        };
+        let left = left.map_or_else(|| "until released".to_owned(), |left| Rough(left).to_string());
+        table.row([host.id.to_string(), host.zone.to_string(), host_state(host, paint), by, left, why]);
+    }
+    table.to_text("no host is held", paint)
+}
+
 /// `ENVIRONMENT:RELEASE`, with the phase while something is under way and where it ended badly. A host that
 /// has come back to what it ran is well, whatever failed before: `host show` has the failure.
 fn runs_in(view: &HostEnvironmentView, paint: Paint) -> String {
@@ -140,6 +159,7 @@ fn runs_in(view: &HostEnvironmentView, paint: Paint) -> String {
 fn host_state(host: &HostView, paint: Paint) -> String {
     match host {
         HostView { revoked: true, .. } => paint.bad("revoked"),
+        HostView { held: Some(Held::PenaltyBox { .. }), .. } => paint.bad("boxed"),
         HostView { held: Some(_), .. } => paint.bad("held"),
         HostView { presence: Presence::Lost, .. } => paint.bad("lost"),
         HostView { drained: true, .. } => paint.warn("drained"),
@@ -157,8 +177,8 @@ pub fn host(host: &HostView, paint: Paint) -> String {
     line("zone", host.zone.to_string());
     line("labels", labels(&host.labels));
     line("state", host_state(host, paint));
-    if let Some(reason) = &host.held {
-        line("held", plain(reason));
+    if let Some(held) = &host.held {
+        line("held", plain(&prose::held(held)));
     }
     line(
         "seen",

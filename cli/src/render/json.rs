@@ -5,18 +5,22 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
+use super::release::profile_keys;
+use houston_common::clock::Exact;
 use houston_common::clock::{WallTime, millis};
 use houston_common::command::{AppliedEnvironment, WhoAmI};
 use houston_common::id::{LabelKey, LabelValue};
+use houston_common::policy::Policy;
+use houston_common::policy::gate::{Condition, Days, Gate, time_of_day};
 use houston_common::release::PackageVersion;
 use houston_common::report::{Failure, HealthReport};
+use houston_common::rollout::Held;
 use houston_common::view::{
     EnvironmentView, HostEnvironmentView, HostView, OperatorView, PackageView, ReleaseView, RoleBinding,
     TokenView, VersionSetView, ZoneView,
 };
 use serde_json::{Map, Value, json};
 
-use super::release::policy;
 use crate::build::BuiltPackage;
 use crate::context::Contexts;
 
@@ -113,8 +117,8 @@ pub fn release(release: &ReleaseView) -> Value {
 fn health(health: &HealthReport) -> Value {
     match health {
         HealthReport::Unknown => json!({ "state": "unknown" }),
-        HealthReport::Healthy { for_at_least } => {
-            json!({ "state": "healthy", "for_at_least_ms": duration(*for_at_least) })
+        HealthReport::Healthy { for_at_least, passes } => {
+            json!({ "state": "healthy", "for_at_least_ms": duration(*for_at_least), "passes": passes })
         }
         HealthReport::Unhealthy { reason } => json!({ "state": "unhealthy", "reason": reason }),
     }
@@ -138,7 +142,7 @@ pub fn host(host: &HostView) -> Value {
         "presence": host.presence.as_str(),
         "last_seen_ago_ms": host.last_seen_ago.map(duration),
         "drained": host.drained,
-        "held": host.held,
+        "held": host.held.as_ref().map(held),
         "revoked": host.revoked,
         "agent_version": host.agent_version,
         "platforms": texts(&host.platforms),
@@ -154,6 +158,21 @@ pub fn host(host: &HostView) -> Value {
         "environments": host.environments.iter().map(host_environment).collect::<Vec<_>>(),
         "certificate_expires_ms": time(host.certificate_expires),
     })
+}
+
+/// The kind of hold, and its parameters beside it.
+fn held(held: &Held) -> Value {
+    let mut object = match held {
+        Held::Operator { name, reason, left } => {
+            json!({ "by": text(name), "reason": reason, "left_ms": left.map(duration) })
+        }
+        Held::PenaltyBox { environment, failures, left } => {
+            json!({ "environment": text(environment), "failures": failures, "left_ms": duration(*left) })
+        }
+        Held::Clone | Held::ForeignAssignment | Held::Revoked => json!({}),
+    };
+    object["kind"] = held.as_str().into();
+    object
 }
 
 fn host_environment(view: &HostEnvironmentView) -> Value {
@@ -240,18 +259,68 @@ pub fn environment(view: &EnvironmentView) -> Value {
     })
 }
 
-/// With the values that the environment file has, so that they can be put into one.
+/// With the values that the environment file has, so that they can be put into one; null where one is not set.
 fn environment_policy(view: &EnvironmentView) -> Value {
-    let mut keys: Map<String, Value> =
-        policy(&view.policy).into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
-    let mut bake = Map::new();
-    for key in ["one_box", "first_zone", "later_zones"] {
-        bake.insert(key.to_owned(), keys.remove(&format!("bake.{key}")).unwrap_or(Value::Null));
+    let mut keys = Map::new();
+    let fields = view.policy.fields().into_iter().filter(|(key, _)| !key.starts_with("gate."));
+    for (key, value) in fields {
+        match key.split_once('.') {
+            None => keys.insert(key, value.into()),
+            Some((table, key)) => {
+                keys.entry(table.to_owned()).or_insert_with(|| json!({}))[key] = value.into();
+                None
+            }
+        };
     }
-    keys.insert("bake".into(), bake.into());
     keys.insert("zone_order".into(), texts(&view.policy.zone_order));
-    keys.insert("zone_floor".into(), view.policy.zone_floor.map(|floor| floor.to_string()).into());
+    keys.insert("zones_at_once".into(), view.policy.zones_at_once.into());
+    keys.insert(
+        "growth".into(),
+        view.policy.growth.map_or(Value::Null, |growth| {
+            json!({
+                "factor": format!("{}%", growth.percent),
+                "most": growth.most.to_string(),
+                "carries": growth.carries,
+            })
+        }),
+    );
+    keys.insert("gate".into(), view.policy.gates.iter().map(gate).collect::<Vec<_>>().into());
     keys.into()
+}
+
+pub fn profile(name: &str, about: &str, policy: &Policy) -> Value {
+    let changes: Map<String, Value> =
+        profile_keys(policy).into_iter().map(|(key, value)| (key, value.into())).collect();
+    json!({ "name": name, "about": about, "changes": changes })
+}
+
+fn gate(gate: &Gate) -> Value {
+    let condition = match &gate.condition {
+        Condition::Approval { by_another } => json!({ "by_another": by_another }),
+        Condition::Window(window) => json!({
+            "time_zone": window.time_zone,
+            "days": (0..7).filter(|day| window.days.contains(*day)).map(|day| Days::NAMES[usize::from(day)]).collect::<Vec<_>>(),
+            "from": time_of_day(window.from),
+            "until": time_of_day(window.until),
+        }),
+        Condition::Freeze { from, until } => json!({ "from_at_ms": from.0, "until_at_ms": until.0 }),
+        Condition::Metric(metric) => {
+            let mut object = json!({ "query": metric.query, "fresh": Exact(metric.fresh).to_string() });
+            object[metric.is.as_str()] = metric.value.get().into();
+            object
+        }
+        Condition::EveryHost { package, at_least } => {
+            json!({ "package": text(package), "at_least": text(at_least) })
+        }
+        Condition::Evidence { passes } => json!({ "passes": passes }),
+    };
+    let mut object = json!({
+        "name": text(&gate.name),
+        "before": gate.before.as_str(),
+        "within": gate.within.map(|within| Exact(within).to_string()),
+    });
+    object[gate.condition.kind()] = condition;
+    object
 }
 
 pub fn applied(name: &str, applied: &AppliedEnvironment, dry_run: bool) -> Value {

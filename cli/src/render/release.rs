@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use houston_common::clock::{Exact, Rough};
+use houston_common::clock::Rough;
 use houston_common::command::AppliedEnvironment;
-use houston_common::policy::{OnFailure, Pacing, Policy, Share};
+use houston_common::policy::Policy;
 use houston_common::release::PackageVersion;
 use houston_common::view::{EnvironmentView, PackageView, VersionSetView, ZoneView};
 
@@ -134,8 +134,8 @@ pub fn environment(view: &EnvironmentView, paint: Paint) -> String {
         }
     }
     let _ = writeln!(text, "\n{}", paint.dim("policy"));
-    for (key, value) in policy(&view.policy) {
-        let _ = writeln!(text, "  {key:<17} {value}");
+    for (key, value) in view.policy.fields() {
+        let _ = writeln!(text, "  {key:<19} {}", value.as_deref().unwrap_or("-"));
     }
     text
 }
@@ -159,53 +159,20 @@ pub fn zones(zones: &[ZoneView], paint: Paint) -> String {
     table.to_text("no hosts", paint)
 }
 
-/// A policy as the environment file writes it.
-pub fn policy(policy: &Policy) -> Vec<(&'static str, String)> {
-    let Policy {
-        pacing,
-        zone_order,
-        batch,
-        fleet_floor,
-        zone_floor,
-        bake,
-        health_window,
-        apply_deadline,
-        start_within,
-        failure_budget,
-        lost_budget,
-        on_failure,
-        rollback_batch,
-    } = policy;
-    vec![
-        ("pacing", self::pacing(*pacing).into()),
-        ("zone_order", joined(zone_order.iter().map(ToString::to_string), " ")),
-        ("batch", batch.to_string()),
-        ("fleet_floor", fleet_floor.to_string()),
-        ("zone_floor", zone_floor.as_ref().map_or_else(|| "-".into(), Share::to_string)),
-        ("bake.one_box", Exact(bake.one_box).to_string()),
-        ("bake.first_zone", Exact(bake.first_zone).to_string()),
-        ("bake.later_zones", Exact(bake.later_zones).to_string()),
-        ("health_window", Exact(*health_window).to_string()),
-        ("apply_deadline", Exact(*apply_deadline).to_string()),
-        ("start_within", Exact(*start_within).to_string()),
-        ("failure_budget", failure_budget.to_string()),
-        ("lost_budget", lost_budget.to_string()),
-        ("on_failure", self::on_failure(*on_failure).into()),
-        ("rollback_batch", rollback_batch.to_string()),
-    ]
+/// A profile, with what of the default policy it changes.
+pub fn profile(name: &str, about: &str, policy: &Policy, paint: Paint) -> String {
+    let mut text = format!("{}  {about}\n", paint.bold(name));
+    for (key, value) in profile_keys(policy) {
+        let _ = writeln!(text, "  {key:<19} {value}");
+    }
+    text
 }
 
-pub const fn pacing(pacing: Pacing) -> &'static str {
-    match pacing {
-        Pacing::Zonal => "zonal",
-    }
-}
-
-pub const fn on_failure(on_failure: OnFailure) -> &'static str {
-    match on_failure {
-        OnFailure::Rollback => "rollback",
-        OnFailure::Halt => "halt",
-    }
+/// What a policy has that the default one has not.
+pub fn profile_keys(policy: &Policy) -> Vec<(String, String)> {
+    let default = Policy::default().fields();
+    let changed = policy.fields().into_iter().filter(|field| !default.contains(field));
+    changed.map(|(key, value)| (key, value.unwrap_or_else(|| "-".into()))).collect()
 }
 
 /// What `environment apply` changed, or would change.

@@ -116,7 +116,12 @@ pub fn plan(environment: &EnvironmentName, plan: &RolloutPlan, paint: Paint) -> 
     if let Some(id) = plan.supersedes {
         let _ = writeln!(text, "Rollout {id}, which is active, gives way to it.");
     }
-    let flags = plan.supersedes.map_or("", |_| " --supersede");
+    let mut flags = plan.supersedes.map_or_else(String::new, |_| " --supersede".to_owned());
+    if !plan.excluded.is_empty() {
+        let hosts = joined(plan.excluded.iter().map(ToString::to_string), ", ");
+        let _ = writeln!(text, "Left out by name, and counted as available while they are: {hosts}.");
+        flags.extend(plan.excluded.iter().map(|host| format!(" --exclude {host}")));
+    }
     let (set, hash) = (&plan.to.name, plan.plan_hash);
     let _ =
         writeln!(text, "Start exactly this: houston rollout start {environment} {set}{flags} --plan {hash}");

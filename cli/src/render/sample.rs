@@ -45,7 +45,7 @@ pub fn wave(wave: Wave, status: WaveStatus, hosts: u32, bake: Duration) -> WaveV
 
 /// The one box has baked, zone a is on with one host in the middle of its change.
 pub fn rolling() -> RolloutView {
-    let zone_wave = |name: &str| Wave::Zone(name.parse().expect("zone"));
+    let zone_wave = |name: &str| Wave::Zones(vec![name.parse().expect("zone")]);
     RolloutView {
         id: RolloutId(17),
         environment: "prod".parse().expect("name"),
@@ -78,6 +78,8 @@ pub fn rolling() -> RolloutView {
         available: 5,
         notable: vec![host("web-2-aaaaa", "a", HostState::Activating(Phase::Starting))],
         exceptions: Vec::new(),
+        untouched_unwell: Vec::new(),
+        decisions: Vec::new(),
     }
 }
 
@@ -112,6 +114,7 @@ pub fn failed() -> RolloutView {
         host: "web-2-aaaaa".parse().expect("id"),
         failures: 1,
         allowed: 0,
+        zone: None,
     });
     view.notable =
         vec![HostInRollout { failure: Some(failure()), ..host("web-2-aaaaa", "a", HostState::Reverted) }];
@@ -147,7 +150,7 @@ pub fn host_view() -> HostView {
             environment: "prod".parse().expect("name"),
             phase: Phase::Settled,
             running: Some(release("web-41")),
-            health: HealthReport::Healthy { for_at_least: HOUR },
+            health: HealthReport::Healthy { for_at_least: HOUR, passes: 1200 },
             in_service: true,
             detached: false,
             failure: None,

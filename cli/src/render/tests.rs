@@ -56,7 +56,8 @@ prod  ↺ rolling back  web-41 → web-42  rollout 17  12m 3s
 fn a_bake_is_the_current_step() {
     let mut view = rolling();
     view.state = RolloutState::Baking;
-    view.waiting = vec![WaitingOn::Bake { wave: Wave::Zone("a".parse().expect("zone")), remaining: HOUR }];
+    view.waiting =
+        vec![WaitingOn::Bake { wave: Wave::Zones(vec!["a".parse().expect("zone")]), remaining: HOUR }];
     let text = picture(&view, Frame { age: HOUR / 2, ..frame(None) }).join("\n");
     assert!(text.contains("✓ zone a ─ ● bake 12h ─ ○ zone b"), "{text}");
     assert!(text.contains("Zone a must stand for another 30m"), "{text}");
@@ -284,7 +285,7 @@ fn json_keys_are_stable() {
     );
     assert_eq!(value["notable"][0]["state"], "activating");
     assert_eq!(value["notable"][0]["phase"], "starting");
-    assert_eq!(value["waves"][1]["wave"].to_string(), r#"{"kind":"zone","zone":"a"}"#);
+    assert_eq!(value["waves"][1]["wave"].to_string(), r#"{"kind":"zones","zones":["a"]}"#);
     assert_eq!(json::rollout(&failed())["cause"]["kind"], "failure_budget");
     assert_eq!(json::rollout(&failed())["notable"][0]["failure"]["code"], "E-HOOK-EXIT");
 }

@@ -17,12 +17,14 @@ use crate::id::{RolloutId, is_plain, quoted};
 mod assignment;
 mod enrollment;
 mod fleet_command;
+mod gate;
 mod package;
 mod policy;
 mod release;
 mod report;
 mod rollout;
 mod rollout_command;
+mod rollout_plan;
 mod view;
 mod waiting;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::error::{Code, Refusal};
-use houston_common::id::{EnvironmentName, HostId};
+use houston_common::id::{EnvironmentName, GateName, HostId};
 use houston_common::report::EnvironmentReport;
 use houston_common::rollout::Cause;
 
@@ -20,6 +20,7 @@ use crate::records;
 use crate::rollout::Stage;
 use crate::rollout::check::{self, Violation};
 use crate::rollout::fold::{self, Folded};
+use crate::rollout::gates::Measured;
 use crate::rollout::perform::{self, Performed};
 use crate::rollout::planner::{self, Change, GateValues, Plan, Turn};
 use crate::state::{Edit, Meta, State};
@@ -236,15 +237,23 @@ impl Core {
         Ok(decided.reply)
     }
 
+    /// What a gate's query was answered. Not durable: after a start it is asked again.
+    pub fn measured(&mut self, environment: EnvironmentName, gate: GateName, measured: Measured) {
+        self.touched.insert(environment.clone());
+        self.state.measured.insert((environment, gate), measured);
+    }
+
     /// When time alone changes something next.
     pub fn wake_at(&self) -> Option<FleetTime> {
         let forget = self.forget.front().map(|(at, _)| *at);
-        [self.wakes.values().min().copied(), self.state.fleet.next_loss(), forget].into_iter().flatten().min()
+        let fleet = &self.state.fleet;
+        let wakes = self.wakes.values().min().copied();
+        [wakes, fleet.next_loss(), fleet.next_hold_end(), forget].into_iter().flatten().min()
     }
 
     /// Whether a wait is under way whose elapsed time should be kept over a restart.
     pub fn is_waiting(&self) -> bool {
-        !self.wakes.is_empty()
+        !self.wakes.is_empty() || self.state.fleet.next_hold_end().is_some()
     }
 
     /// Plans every environment touched, to the end, and commits all of it. Returns the hosts that
@@ -266,9 +275,10 @@ impl Core {
     }
 
     fn plan(&mut self, name: &EnvironmentName, now: FleetTime, wall: WallTime) -> Result<(), CommitError> {
-        let gates = GateValues { regressed: self.state.meta.regressed };
+        self.state.noted = (now, wall);
         for _ in 0..ROUNDS_MAX {
             let Some(environment) = self.state.environments.get(name) else { return Ok(()) };
+            let gates = GateValues::of(&self.state, environment, now);
             let mut plan = (self.minds.plan)(environment, &self.state.fleet, &gates, now);
             if plan.does_nothing() {
                 match plan.wake_at {
@@ -320,7 +330,7 @@ impl Core {
                 Turn::RollBack(_) => "rollout.roll_back",
                 Turn::Succeed => "rollout.succeed",
                 Turn::EndRollback => "rollout.end_rollback",
-                Turn::OneBox(_) | Turn::NextBatch | Turn::Bake | Turn::NextWave => continue,
+                Turn::OneBox(_) | Turn::NextBatch | Turn::Bake | Turn::Gate(_) | Turn::NextWave => continue,
             };
             let id = id.map_or_else(String::new, |id| id.to_string());
             let after = match &turn {

@@ -5,16 +5,14 @@
 use houston_common::clock::FleetTime;
 use houston_common::digest::Digest;
 use houston_common::id::{HostId, RolloutId};
+use houston_common::release::Release;
 use houston_common::report::HealthReport;
-use houston_common::rollout::Away;
+use houston_common::rollout::{Away, Exception};
 
 use super::member::{Lane, Member, Step};
 use super::{Definition, Live};
 use crate::fleet::Entry;
 use crate::rollout::{Direction, Rollout, fold};
-
-/// Failures in a row after which the standing lane leaves a host alone until a person looks.
-pub const LANE_FAILURES_MAX: u32 = 3;
 
 /// What a member is to the planner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +22,8 @@ pub enum Class {
     Preparing(Reach),
     Ready(Reach),
     Held,
+    /// The operator who started the rollout left it out.
+    Excluded,
     /// Granted by the active rollout.
     Open,
     /// Granted by another rollout or the standing lane: its end must come first.
@@ -86,6 +86,12 @@ pub struct Counted {
     pub deadline: Option<FleetTime>,
     /// Until it should have prepared, or should know whether it is well.
     pub answer_by: Option<FleetTime>,
+    /// What it has settled on.
+    pub settled: Option<Release>,
+    /// Health checks that have passed on it, if it has been updated by the active rollout.
+    pub passes: u64,
+    /// The end of its time in the penalty box.
+    pub boxed_until: Option<FleetTime>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +116,9 @@ pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, ent
         may_serve,
         deadline: member.grant.map(|grant| grant.deadline),
         answer_by: None,
+        settled: member.settled,
+        passes: 0,
+        boxed_until: member.boxed_until,
     };
     let reach = reach(definition, entry, may_serve);
     let class = match rollout {
@@ -125,7 +134,11 @@ pub fn sort(definition: &Definition, rollout: Option<&Rollout>, live: &Live, ent
     let turn = rollout.map_or(RolloutId(0), |rollout| rollout.id);
     let prepares = member.step == Step::Preparing && member.grant.is_none();
     let is_asked = prepares || class == Class::Updated(Wellness::Unknown);
-    let counted = Counted { answer_by: member.answer_by.filter(|_| is_asked), ..counted };
+    let passes = match live.report.as_ref().map(|report| &report.health) {
+        Some(HealthReport::Healthy { passes, .. }) if matches!(class, Class::Updated(_)) => *passes,
+        _ => 0,
+    };
+    let counted = Counted { answer_by: member.answer_by.filter(|_| is_asked), passes, ..counted };
     Sorted { class, order: order(turn, &member.host), counted }
 }
 
@@ -175,6 +188,12 @@ fn is_held(entry: &Entry) -> bool {
     entry.host.held.is_some() || entry.host.revoked
 }
 
+/// The penalty box keeps a host from what is new to it. A rollback asks for nothing new, and a host must
+/// not stay on what is taken back for having failed on it.
+fn is_held_or_boxed(member: &Member, entry: &Entry) -> bool {
+    is_held(entry) || member.is_boxed()
+}
+
 fn class_going_forward(rollout: &Rollout, live: &Live, entry: &Entry, reach: Reach) -> Class {
     let member = &live.member;
     if member.grant.is_some() {
@@ -185,6 +204,11 @@ fn class_going_forward(rollout: &Rollout, live: &Live, entry: &Entry, reach: Rea
         Step::Reverted | Step::Failed | Step::TakingBack | Step::TakenBack | Step::Excepted(_) => {
             Class::Ended
         }
+        Step::Waiting | Step::Preparing | Step::Ready | Step::Granted
+            if rollout.excluded.contains(&member.host) =>
+        {
+            Class::Excluded
+        }
         // It runs the target already and is well: nothing to prove again.
         Step::Waiting | Step::Preparing | Step::Ready | Step::Granted
             if member.settled == Some(rollout.target)
@@ -194,7 +218,7 @@ fn class_going_forward(rollout: &Rollout, live: &Live, entry: &Entry, reach: Rea
         {
             Class::Updated(Wellness::Well)
         }
-        _ if is_held(entry) => Class::Held,
+        _ if is_held_or_boxed(member, entry) => Class::Held,
         Step::Waiting | Step::Granted => Class::Unprepared(reach),
         Step::Preparing => Class::Preparing(reach),
         Step::Ready => Class::Ready(reach),
@@ -219,6 +243,9 @@ fn class_going_back(rollout: &Rollout, member: &Member, entry: &Entry, reach: Re
     let own = member.lane == Lane::Rollout(rollout.id);
     if member.grant.is_some() {
         return if own && member.step == Step::TakingBack { Class::Open } else { Class::Finishing };
+    }
+    if rollout.excluded.contains(&member.host) {
+        return Class::Ended;
     }
     let started = match rollout.direction {
         Direction::Forward => member.started.is_some_and(|id| rollout.covers(id)),
@@ -252,13 +279,15 @@ fn class_standing(definition: &Definition, member: &Member, entry: &Entry, reach
     let failed = member.lane != Lane::Standing && matches!(member.step, Step::Reverted | Step::Failed);
     // On a change that nobody has ended: it stays there until somebody does.
     let unresolved = member.started.is_some_and(|id| definition.unresolved.contains(&id));
+    // By an operator's word: until another rollout takes it along, or somebody releases it.
+    let excluded = member.step == Step::Excepted(Exception::Excluded);
     let wanted = !member.detached
+        && !excluded
         // With nothing baked there is nothing to get, but a straggler of an uninstall still has to go.
         && (!definition.baked.is_empty() || member.in_service())
         && member.settled != Some(definition.baked)
         && (member.owes || !failed && !unresolved)
-        && member.lane_failures < LANE_FAILURES_MAX
-        && !is_held(entry);
+        && !is_held_or_boxed(member, entry);
     if !wanted {
         return Class::Rest;
     }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use houston_common::clock::FleetTime;
 use houston_common::id::{HostId, Zone};
+use houston_common::release::Release;
 
 pub use super::class::{Class, Counted, Reach, Wellness};
 use super::member::Member;
@@ -17,6 +18,8 @@ pub struct Counts {
     pub available: u32,
     pub moving: u32,
     pub off_baked: u32,
+    /// Health checks that have passed on hosts that the active rollout has updated.
+    pub passes: u64,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -28,7 +31,12 @@ pub struct Index {
     deadlines: BTreeSet<(FleetTime, HostId)>,
     /// Of all hosts that prepare, or do not know whether they are well.
     answers: BTreeSet<(FleetTime, HostId)>,
+    /// Members by what they have settled on.
+    settled: BTreeMap<Option<Release>, BTreeSet<HostId>>,
+    /// Of all hosts in the penalty box, the end of their time.
+    boxes: BTreeSet<(FleetTime, HostId)>,
 }
+
 type Place = (Zone, Class, u64);
 
 impl Index {
@@ -40,11 +48,17 @@ impl Index {
             counts.add(counted);
             self.total.add(counted);
         }
+        if counted.member {
+            self.settled.entry(counted.settled).or_default().insert(member.host.clone());
+        }
         if let Some(deadline) = counted.deadline {
             self.deadlines.insert((deadline, member.host.clone()));
         }
         if let Some(answer_by) = counted.answer_by {
             self.answers.insert((answer_by, member.host.clone()));
+        }
+        if let Some(boxed_until) = counted.boxed_until {
+            self.boxes.insert((boxed_until, member.host.clone()));
         }
     }
 
@@ -58,11 +72,22 @@ impl Index {
             counts.subtract(counted);
         }
         self.total.subtract(counted);
+        if let Some(hosts) = self.settled.get_mut(&counted.settled)
+            && counted.member
+        {
+            hosts.remove(&member.host);
+            if hosts.is_empty() {
+                self.settled.remove(&counted.settled);
+            }
+        }
         if let Some(deadline) = counted.deadline {
             self.deadlines.remove(&(deadline, member.host.clone()));
         }
         if let Some(answer_by) = counted.answer_by {
             self.answers.remove(&(answer_by, member.host.clone()));
+        }
+        if let Some(boxed_until) = counted.boxed_until {
+            self.boxes.remove(&(boxed_until, member.host.clone()));
         }
     }
 
@@ -77,6 +102,11 @@ impl Index {
     /// Zones with members, by name.
     pub fn zones(&self) -> impl Iterator<Item = (&Zone, Counts)> {
         self.zones.iter().filter(|(_, counts)| counts.hosts > 0).map(|(zone, counts)| (zone, *counts))
+    }
+
+    /// Members by what they have settled on, those on nothing too.
+    pub fn settled(&self) -> impl Iterator<Item = (Option<Release>, &BTreeSet<HostId>)> {
+        self.settled.iter().map(|(release, hosts)| (*release, hosts))
     }
 
     /// Hosts of a class in a zone, in their order.
@@ -120,6 +150,15 @@ impl Index {
         self.answers.first().map(|(answer_by, _)| *answer_by)
     }
 
+    /// Hosts whose time in the penalty box is over.
+    pub fn served(&self, now: FleetTime) -> impl Iterator<Item = &HostId> {
+        self.boxes.iter().take_while(move |(until, _)| *until <= now).map(|(_, host)| host)
+    }
+
+    pub fn next_box_end(&self) -> Option<FleetTime> {
+        self.boxes.first().map(|(until, _)| *until)
+    }
+
     /// Position of a host within its class and zone, from 0.
     pub fn position(&self, zone: &Zone, class: Class, host: &HostId) -> Option<usize> {
         self.hosts(zone, class).position(|other| other == host)
@@ -133,6 +172,7 @@ impl Counts {
         self.available += u32::from(counted.available);
         self.moving += u32::from(counted.deadline.is_some());
         self.off_baked += u32::from(counted.off_baked);
+        self.passes = self.passes.wrapping_add(counted.passes);
     }
 
     fn subtract(&mut self, counted: Counted) {
@@ -141,5 +181,6 @@ impl Counts {
         self.available -= u32::from(counted.available);
         self.moving -= u32::from(counted.deadline.is_some());
         self.off_baked -= u32::from(counted.off_baked);
+        self.passes = self.passes.wrapping_sub(counted.passes);
     }
 }

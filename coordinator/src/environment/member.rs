@@ -34,8 +34,12 @@ pub struct Member {
     /// The rollout whose change may be on its disk, until it is taken back or overtaken by another.
     /// Only such a host has something to be taken back.
     pub started: Option<RolloutId>,
-    /// Failures in a row in the standing lane.
-    pub lane_failures: u32,
+    /// Failures in a row, over rollouts and the standing lane, as far as they speak of the host.
+    pub failures: u32,
+    /// It is in the penalty box for so many: until then it takes no change.
+    pub boxed_until: Option<FleetTime>,
+    /// How often it has been tried again in its rollout.
+    pub retries: u32,
     /// Of the last failed step, with the log's tail cut to [`LOG_KEPT_BYTES_MAX`].
     pub failure: Option<Failure>,
 }
@@ -107,7 +111,9 @@ impl Member {
             lane: Lane::Standing,
             step: Step::Waiting,
             started: None,
-            lane_failures: 0,
+            failures: 0,
+            boxed_until: None,
+            retries: 0,
             failure: None,
         }
     }

@@ -68,7 +68,7 @@ const fn operator(method: &'static str, role: Role, scope: Scope) -> Row {
     row(method, Who::Operator(role, scope), Pace::Quick)
 }
 
-use Role::{Admin, Deployer, Viewer};
+use Role::{Admin, Approver, Deployer, Viewer};
 use Scope::{Environment, Everywhere, Somewhere};
 
 /// Packages and version sets belong to no environment: nothing runs them before a rollout, which needs
@@ -91,8 +91,10 @@ pub const TABLE: &[Row] = &[
     operator("/houston.v1.Operator/GetHost", Viewer, Somewhere),
     operator("/houston.v1.Operator/EditHost", Admin, Everywhere),
     operator("/houston.v1.Operator/DrainHost", Deployer, Everywhere),
+    operator("/houston.v1.Operator/HoldHost", Deployer, Everywhere),
     operator("/houston.v1.Operator/RemoveHost", Admin, Everywhere),
-    operator("/houston.v1.Operator/ReleaseHost", Admin, Everywhere),
+    // One whose identity is in doubt needs more: see the handler.
+    operator("/houston.v1.Operator/ReleaseHost", Deployer, Everywhere),
     operator("/houston.v1.Operator/RevokeHost", Admin, Everywhere),
     row("/houston.v1.Operator/PackageStart", Who::Operator(Deployer, Somewhere), Pace::Transfer),
     row("/houston.v1.Operator/UploadFiles", Who::Operator(Deployer, Somewhere), Pace::Transfer),
@@ -111,6 +113,7 @@ pub const TABLE: &[Row] = &[
     row("/houston.v1.Operator/GetRollout", Who::Operator(Viewer, Environment), Pace::Held),
     operator("/houston.v1.Operator/ListRollouts", Viewer, Somewhere),
     operator("/houston.v1.Operator/ControlRollout", Deployer, Environment),
+    operator("/houston.v1.Operator/DecideGate", Approver, Environment),
     operator("/houston.v1.Operator/Explain", Viewer, Environment),
 ];
 

@@ -9,8 +9,9 @@ use houston_common::api::wire;
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::command::{
     AddOperator, AppliedEnvironment, ApplyEnvironment, ControlRollout, CreateToken, CreateVersionSet,
-    CreatedToken, DrainHost, EditHost, Explain, GetRollout, HostChange, ListHosts, ListRollouts,
-    PackageFinish, Page, RemovePackage, RevokeOperator, RevokeToken, RolloutRef, StartRollout, WhoAmI,
+    CreatedToken, DecideGate, DrainHost, EditHost, Explain, GetRollout, HoldHost, HostChange, ListHosts,
+    ListRollouts, PackageFinish, Page, RemovePackage, RevokeOperator, RevokeToken, RolloutRef, StartRollout,
+    WhoAmI,
 };
 use houston_common::error::Refusal;
 use houston_common::exchange::{FETCH_FILES_MAX, IssuedCertificate};
@@ -64,9 +65,9 @@ impl OperatorService {
     /// A change of a host, then the host as it is after it.
     async fn change_host(
         &self,
-        decide: impl FnOnce(&State) -> Result<Decided<HostId>, Refusal> + Send + 'static,
+        decide: impl FnOnce(&State, FleetTime) -> Result<Decided<HostId>, Refusal> + Send + 'static,
     ) -> Answer<wire::HostView> {
-        let host = self.change(|state, _| decide(state)).await?;
+        let host = self.change(decide).await?;
         let view: HostView = self.look(move |state, now| hosts::get(state, &host, now)).await?;
         tell(&view)
     }
@@ -179,12 +180,17 @@ impl wire::operator_server::Operator for OperatorService {
 
     async fn edit_host(&self, request: Request<wire::EditHostRequest>) -> Answer<wire::HostView> {
         let (who, request) = ask::<EditHost>(request)?;
-        self.change_host(move |state| hosts::edit(state, &who.anywhere()?, &request)).await
+        self.change_host(move |state, _| hosts::edit(state, &who.anywhere()?, &request)).await
     }
 
     async fn drain_host(&self, request: Request<wire::DrainHostRequest>) -> Answer<wire::HostView> {
         let (who, request) = ask::<DrainHost>(request)?;
-        self.change_host(move |state| hosts::drain(state, &who.anywhere()?, &request)).await
+        self.change_host(move |state, _| hosts::drain(state, &who.anywhere()?, &request)).await
+    }
+
+    async fn hold_host(&self, request: Request<wire::HoldHostRequest>) -> Answer<wire::HostView> {
+        let (who, request) = ask::<HoldHost>(request)?;
+        self.change_host(move |state, now| hosts::hold(state, &who.anywhere()?, &request, now)).await
     }
 
     async fn remove_host(
@@ -198,12 +204,19 @@ impl wire::operator_server::Operator for OperatorService {
 
     async fn release_host(&self, request: Request<wire::HostChangeRequest>) -> Answer<wire::HostView> {
         let (who, request) = ask::<HostChange>(request)?;
-        self.change_host(move |state| hosts::release(state, &who.anywhere()?, &request)).await
+        self.change_host(move |state, _| {
+            if hosts::is_in_doubt(state, &request.host)? {
+                // Whoever may tell machines apart, and no others, says which of them is the host.
+                who.must(Role::Admin, None)?;
+            }
+            hosts::release(state, &who.anywhere()?, &request)
+        })
+        .await
     }
 
     async fn revoke_host(&self, request: Request<wire::HostChangeRequest>) -> Answer<wire::HostView> {
         let (who, request) = ask::<HostChange>(request)?;
-        self.change_host(move |state| hosts::revoke(state, &who.anywhere()?, &request)).await
+        self.change_host(move |state, _| hosts::revoke(state, &who.anywhere()?, &request)).await
     }
 
     type PackageStartStream =
@@ -352,9 +365,9 @@ impl wire::operator_server::Operator for OperatorService {
     async fn start_rollout(&self, request: Request<wire::StartRolloutRequest>) -> Answer<wire::RolloutView> {
         let (who, request) = ask::<StartRollout>(request)?;
         let wall = now();
-        let start = move |state: &State, _| {
+        let start = move |state: &State, now| {
             let caller = who.within(&request.environment)?;
-            rollouts::start(state, &caller, &request, wall)
+            rollouts::start(state, &caller, &request, now, wall)
         };
         let id: RolloutId = self.change(start).await?;
         tell(&self.rollout(RolloutRef::Id(id)).await?)
@@ -388,6 +401,17 @@ impl wire::operator_server::Operator for OperatorService {
             rollouts::control(state, &caller, &request, now, wall)
         };
         let id: RolloutId = self.change(control).await?;
+        tell(&self.rollout(RolloutRef::Id(id)).await?)
+    }
+
+    async fn decide_gate(&self, request: Request<wire::DecideGateRequest>) -> Answer<wire::RolloutView> {
+        let (who, request) = ask::<DecideGate>(request)?;
+        let wall = now();
+        let decide = move |state: &State, now| {
+            let caller = who.within(&rollouts::environment_of(state, &request.rollout)?)?;
+            rollouts::decide(state, &caller, &request, now, wall)
+        };
+        let id: RolloutId = self.change(decide).await?;
         tell(&self.rollout(RolloutRef::Id(id)).await?)
     }
 

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use houston_common::assignment::Terms;
-use houston_common::clock::FleetTime;
+use houston_common::clock::{FleetTime, WallTime};
 use houston_common::digest::{SettingsDigest, VersionSetDigest};
 use houston_common::error::Code;
 use houston_common::id::{
-    EnvironmentName, Generation, HostId, LabelKey, LabelValue, PackageName, RolloutId, Zone,
+    EnvironmentName, GateName, Generation, HostId, LabelKey, LabelValue, PackageName, RolloutId, Version,
+    Zone,
 };
-use houston_common::policy::{Bakes, OnFailure, Pacing, Policy, Share};
+use houston_common::policy::gate::{Before, Comparison, Condition, Days, Gate, Metric, Number, Window};
+use houston_common::policy::{Bakes, Growth, OnFailure, Pacing, Policy, Share};
 use houston_common::release::Release;
 use houston_common::report::{Failure, Phase};
 use houston_common::rollout::Exception;
@@ -25,6 +27,13 @@ kept!(
     Policy as PolicyRecord,
     Bakes as BakesRecord,
     Pacing as PacingRecord,
+    Growth as GrowthRecord,
+    Gate as GateRecord,
+    Before as BeforeRecord,
+    Condition as ConditionRecord,
+    Window as WindowRecord,
+    Metric as MetricRecord,
+    Comparison as ComparisonRecord,
     OnFailure as OnFailureRecord,
     Release as ReleaseRecord,
     Member as MemberRecord,
@@ -59,8 +68,11 @@ struct PolicyRecord {
     #[serde(with = "kept")]
     pacing: Pacing,
     zone_order: Vec<Zone>,
+    zones_at_once: u32,
     #[serde(with = "kept")]
     batch: Share,
+    #[serde(with = "kept")]
+    growth: Option<Growth>,
     #[serde(with = "kept")]
     fleet_floor: Share,
     #[serde(with = "kept")]
@@ -76,11 +88,79 @@ struct PolicyRecord {
     #[serde(with = "kept")]
     failure_budget: Share,
     #[serde(with = "kept")]
+    zone_failure_budget: Option<Share>,
+    #[serde(with = "kept")]
     lost_budget: Share,
     #[serde(with = "kept")]
     on_failure: OnFailure,
     #[serde(with = "kept")]
     rollback_batch: Share,
+    #[serde(with = "kept")]
+    gates: Vec<Gate>,
+    retries: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Gate", deny_unknown_fields)]
+struct GateRecord {
+    name: GateName,
+    #[serde(with = "kept")]
+    before: Before,
+    #[serde(with = "kept")]
+    condition: Condition,
+    #[serde(with = "kept", rename = "within_ms")]
+    within: Option<Duration>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Before", rename_all = "snake_case")]
+enum BeforeRecord {
+    OneBox,
+    FirstWave,
+    EachWave,
+    End,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Condition", rename_all = "snake_case", deny_unknown_fields)]
+enum ConditionRecord {
+    Approval { by_another: bool },
+    Window(#[serde(with = "kept")] Window),
+    Freeze { from: WallTime, until: WallTime },
+    Metric(#[serde(with = "kept")] Metric),
+    EveryHost { package: PackageName, at_least: Version },
+    Evidence { passes: u64 },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Window", deny_unknown_fields)]
+struct WindowRecord {
+    time_zone: String,
+    #[serde(with = "kept")]
+    days: Days,
+    from: u16,
+    until: u16,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Metric", deny_unknown_fields)]
+struct MetricRecord {
+    query: String,
+    #[serde(with = "kept")]
+    is: Comparison,
+    #[serde(with = "kept")]
+    value: Number,
+    #[serde(with = "kept", rename = "fresh_ms")]
+    fresh: Duration,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Comparison", rename_all = "snake_case")]
+enum ComparisonRecord {
+    AtLeast,
+    AtMost,
+    Above,
+    Below,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -98,6 +178,16 @@ struct BakesRecord {
 #[serde(remote = "Pacing", rename_all = "snake_case")]
 enum PacingRecord {
     Zonal,
+    Striped,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Growth", deny_unknown_fields)]
+struct GrowthRecord {
+    percent: u16,
+    #[serde(with = "kept")]
+    most: Share,
+    carries: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -135,7 +225,9 @@ struct MemberRecord {
     #[serde(with = "kept")]
     step: Step,
     started: Option<RolloutId>,
-    lane_failures: u32,
+    failures: u32,
+    boxed_until: Option<FleetTime>,
+    retries: u32,
     #[serde(with = "kept")]
     failure: Option<Failure>,
 }
@@ -203,6 +295,7 @@ enum ExceptionRecord {
     PrepareFailed,
     Held,
     PassedBy,
+    Excluded,
 }
 
 #[derive(Serialize, Deserialize)]

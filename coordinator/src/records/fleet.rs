@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::digest::Digest;
-use houston_common::id::{Generation, HostId, LabelKey, LabelValue, RolloutId, StoreId, Zone};
+use houston_common::id::{Generation, HostId, LabelKey, LabelValue, OperatorName, RolloutId, StoreId, Zone};
 use serde::{Deserialize, Serialize};
 
 use super::kept::{self, base64, kept};
-use crate::fleet::Host;
+use crate::fleet::{Hold, Host};
 use crate::state::Meta;
 
-kept!(Host as HostRecord, Meta as MetaRecord);
+kept!(Host as HostRecord, Hold as HoldRecord, Meta as MetaRecord);
 
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Host", deny_unknown_fields)]
@@ -28,9 +28,18 @@ struct HostRecord {
     ephemeral: bool,
     revoked: bool,
     drained: bool,
-    held: Option<String>,
+    #[serde(with = "kept")]
+    held: Option<Hold>,
     /// Counter, nonce.
     start: Option<(u64, u64)>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Hold", rename_all = "snake_case", deny_unknown_fields)]
+enum HoldRecord {
+    Operator { name: OperatorName, reason: String, until: Option<FleetTime> },
+    Clone,
+    ForeignAssignment,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -14,6 +14,7 @@ use houston_common::clock::millis;
 use houston_common::digest::Digest;
 use houston_common::error::Code;
 use houston_common::policy::Share;
+use houston_common::policy::gate::{Days, Number};
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -113,6 +114,16 @@ impl Kept for Duration {
     }
 }
 
+impl Kept for Days {
+    fn keep<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.bits().serialize(s)
+    }
+
+    fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Self::from_bits(u8::deserialize(d)?).ok_or_else(|| D::Error::custom("no such days"))
+    }
+}
+
 impl Kept for Code {
     fn keep<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         self.as_str().serialize(s)
@@ -136,7 +147,7 @@ macro_rules! kept_as_text {
         }
     )*};
 }
-kept_as_text!(Digest, Share);
+kept_as_text!(Digest, Share, Number);
 
 fn from_text<T: FromStr<Err: Display>, E: Error>(text: &str) -> Result<T, E> {
     text.parse().map_err(E::custom)

@@ -1,10 +1,10 @@
 //! The record of a rollout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use houston_common::clock::{FleetTime, WallTime};
-use houston_common::id::{EnvironmentName, HostId, OperatorName, RolloutId, Zone};
+use houston_common::id::{EnvironmentName, GateName, HostId, OperatorName, RolloutId, Zone};
 use houston_common::policy::Policy;
 use houston_common::release::Release;
 use houston_common::report::Failure;
@@ -14,12 +14,13 @@ use serde::{Deserialize, Serialize};
 use super::kept::{self, kept};
 use crate::environment::member::Step;
 use crate::rollout::ending::{Ending, Named, Reached};
-use crate::rollout::{Direction, Pause, Rolling, Rollout, Stage};
+use crate::rollout::{Decision, Direction, Pause, Rolling, Rollout, Stage};
 
 kept!(
     Rollout as RolloutRecord,
     Direction as DirectionRecord,
     Pause as PauseRecord,
+    Decision as DecisionRecord,
     Stage as StageRecord,
     Rolling as RollingRecord,
     Cause as CauseRecord,
@@ -44,6 +45,7 @@ struct RolloutRecord {
     zones: Vec<Zone>,
     planned: BTreeMap<Zone, u32>,
     members: BTreeMap<Zone, u32>,
+    stripes: u32,
     started_by: OperatorName,
     reason: String,
     started_at: WallTime,
@@ -57,14 +59,33 @@ struct RolloutRecord {
     #[serde(with = "kept")]
     first_cause: Option<Cause>,
     reached: u32,
+    earned: u32,
+    proven: BTreeSet<Zone>,
     #[serde(with = "kept")]
     ending: Option<Ending>,
     failures: u32,
+    failures_in: BTreeMap<Zone, u32>,
     first_failure: Option<HostId>,
     last_failure: Option<HostId>,
+    unwell_before: Vec<HostId>,
+    untouched_unwell: Vec<HostId>,
     exceptions: u32,
     inherits: Vec<RolloutId>,
     request: String,
+    #[serde(with = "kept")]
+    decisions: Vec<Decision>,
+    excluded: BTreeSet<HostId>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Decision", deny_unknown_fields)]
+struct DecisionRecord {
+    gate: GateName,
+    before: u32,
+    by: OperatorName,
+    at: WallTime,
+    remark: String,
+    skipped: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -91,6 +112,12 @@ enum StageRecord {
         left: Duration,
         since: FleetTime,
     },
+    Gated {
+        before: u32,
+        #[serde(with = "kept", rename = "waited_ms")]
+        waited: Duration,
+        since: FleetTime,
+    },
     RollingBack,
     Halted,
     Succeeded,
@@ -106,7 +133,7 @@ enum StageRecord {
 struct RollingRecord {
     wave: u32,
     batch: u32,
-    granted: u32,
+    granted: BTreeMap<Zone, u32>,
     one_box: Option<HostId>,
 }
 
@@ -140,10 +167,11 @@ struct NamedRecord {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Cause", rename_all = "snake_case", deny_unknown_fields)]
 enum CauseRecord {
-    FailureBudget { host: HostId, failures: u32, allowed: u32 },
+    FailureBudget { host: HostId, failures: u32, allowed: u32, zone: Option<Zone> },
     LostBudget { exceptions: u32, allowed: u32 },
     NobodyUpdated { exceptions: u32 },
     Operator { name: String, reason: String },
     RollbackFailed { host: HostId },
     Law { law: String },
+    GateClosed { gate: GateName },
 }

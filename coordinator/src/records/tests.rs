@@ -69,6 +69,12 @@ fn golden_records_keep_reading() {
         let lines = written.entry(kind).or_default();
         lines.push_str(&format!("{key} {value}\n"));
     }
+    // `HOUSTON_GOLDEN=DIRECTORY` writes what this version writes, for a format that changes.
+    if let Some(directory) = std::env::var_os("HOUSTON_GOLDEN").map(std::path::PathBuf::from) {
+        for (kind, lines) in &written {
+            std::fs::write(directory.join(format!("{kind}.v1")), lines).expect("written");
+        }
+    }
     for (kind, text) in golden {
         for line in text.lines() {
             let (key, value) = line.split_once(' ').expect("a key and a value");

@@ -7,11 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use houston_common::clock::FleetTime;
 use houston_common::id::{HostId, Zone};
+use houston_common::policy::gate::Gate;
+use houston_common::policy::{Pacing, Policy};
 use houston_common::report::{HealthReport, Phase};
 use houston_common::view::Presence;
 
+use super::gates::Value;
 use super::planner::{Change, GateValues, Grant, Plan, Turn};
-use super::{Direction, Rollout, Stage};
+use super::{Direction, Rolling, Rollout, Stage};
 use crate::environment::index::{Class, Reach, Wellness};
 use crate::environment::member::{Lane, Step};
 use crate::environment::{Environment, Live};
@@ -50,7 +53,7 @@ pub fn check(
     floors_hold(environment, fleet, plan)?;
     if let Some(rollout) = &environment.rollout {
         rollout_grants(environment, rollout, plan)?;
-        turns(environment, rollout, plan, now)?;
+        turns(environment, rollout, gates, plan, now)?;
     } else if plan.grants.iter().any(|grant| grant.lane != Lane::Standing) {
         return broken("active", "a grant of a rollout that is not active");
     }
@@ -70,6 +73,9 @@ fn may_be_granted(environment: &Environment, fleet: &Fleet, grant: &Grant) -> Re
     }
     if entry.host.held.is_some() || entry.host.revoked {
         return broken("held", format!("{host} is held"));
+    }
+    if live.member.boxed_until.is_some() && !grant.taking_back {
+        return broken("penalty-box", format!("{host} is in the penalty box"));
     }
     if entry.presence() != Presence::Seen {
         return broken("silent", format!("{host} is not there to be told"));
@@ -157,43 +163,20 @@ fn rollout_grants(environment: &Environment, rollout: &Rollout, plan: &Plan) -> 
     if rollout.paused.is_some() {
         return broken("paused", "a grant while the rollout is paused");
     }
-    let zones: BTreeSet<&Zone> =
-        grants.iter().filter_map(|grant| zone_of(environment, &grant.host)).collect();
-    if zones.len() > 1 {
-        return broken("one-zone", "grants in two zones");
-    }
-    // Hosts in the middle of the change, wherever: they must be in the same zone.
-    let elsewhere = environment
-        .index()
-        .zones()
-        .filter(|(zone, _)| !zones.contains(zone))
-        .any(|(zone, _)| open_in(environment, rollout, zone));
-    if elsewhere {
-        return broken("one-zone", "a grant while another zone is in the middle of the change");
-    }
+    zones_at_a_time(environment, rollout, &grants)?;
     match &rollout.stage {
         Stage::Rolling(rolling) => {
             let updated = updated(environment);
             if rollout.first_failure.is_some() || rollout.failures > rollout.failures_allowed(updated) {
                 return broken("failure-budget", "a grant above the failure budget");
             }
-            if grants.iter().any(|grant| grant.release != rollout.target || grant.taking_back) {
-                return broken("destination", "a grant of something other than the target");
+            if rollout.zone_over_budget(|zone| updated_in(environment, zone)).is_some() {
+                return broken("failure-budget", "a grant above a zone's failure budget");
             }
-            let size = match zones.first() {
-                Some(zone) if rolling.wave > 0 => {
-                    let today = environment.index().zone(zone).hosts;
-                    rollout.policy.batch.at_most_of(rollout.members.get(*zone).map_or(0, |n| today.min(*n)))
-                }
-                _ => 1,
-            };
-            if rolling.granted + grants.len() as u32 > size {
-                return broken("batch", format!("more than {size} hosts in one batch"));
+            for grant in &grants {
+                has_a_turn(environment, rollout, grant)?;
             }
-            let expected = rolling.wave.checked_sub(1).and_then(|zone| rollout.zones.get(zone as usize));
-            if expected.is_some_and(|zone| !zones.contains(zone)) {
-                return broken("wave", "a grant outside of the current wave");
-            }
+            batches(environment, rollout, rolling, &grants)?;
             Ok(())
         }
         Stage::RollingBack => {
@@ -212,6 +195,7 @@ fn rollout_grants(environment: &Environment, rollout: &Rollout, plan: &Plan) -> 
             Ok(())
         }
         Stage::Baking { .. } => broken("bake", "a grant in the middle of a bake"),
+        Stage::Gated { .. } => broken("gate", "a grant while gates are waited at"),
         Stage::Halted => broken("halt", "a grant after the halt"),
         Stage::Succeeded | Stage::RolledBack | Stage::Superseded { .. } | Stage::Aborted => {
             broken("active", "a grant after the end")
@@ -219,9 +203,87 @@ fn rollout_grants(environment: &Environment, rollout: &Rollout, plan: &Plan) -> 
     }
 }
 
+/// Under zonal pacing no more zones change than may at once, whatever hosts of them are in the middle of.
+fn zones_at_a_time(environment: &Environment, rollout: &Rollout, grants: &[&Grant]) -> Result<(), Violation> {
+    let at_once = match rollout.policy.pacing {
+        Pacing::Zonal => rollout.policy.zones_at_once as usize,
+        Pacing::Striped => return Ok(()),
+    };
+    let mut zones: BTreeSet<&Zone> =
+        grants.iter().filter_map(|grant| zone_of(environment, &grant.host)).collect();
+    if zones.len() > at_once {
+        return broken("one-zone", format!("grants in {} zones", zones.len()));
+    }
+    let moving = environment.index().zones().map(|(zone, _)| zone);
+    zones.extend(moving.filter(|zone| open_in(environment, rollout, zone)));
+    if zones.len() > at_once {
+        return broken("one-zone", "a grant while another zone is in the middle of the change");
+    }
+    Ok(())
+}
+
+/// No zone has more hosts in a batch than the policy says of those that it began with, and none that is not in
+/// the wave has any.
+fn batches(
+    environment: &Environment,
+    rollout: &Rollout,
+    rolling: &Rolling,
+    grants: &[&Grant],
+) -> Result<(), Violation> {
+    let mut taken: BTreeMap<&Zone, u32> = BTreeMap::new();
+    for zone in grants.iter().filter_map(|grant| zone_of(environment, &grant.host)) {
+        *taken.entry(zone).or_default() += 1;
+    }
+    if rolling.wave == 0 {
+        let hosts = taken.values().chain(rolling.granted.values()).sum::<u32>();
+        return if hosts > 1 { broken("batch", format!("{hosts} hosts in the one box")) } else { Ok(()) };
+    }
+    let Policy { pacing, zones_at_once, .. } = &rollout.policy;
+    for (zone, taken) in taken {
+        let place = rollout.zones.iter().position(|other| other == zone);
+        let wave = place.map(|place| place as u32 / zones_at_once + 1);
+        if *pacing == Pacing::Zonal && wave != Some(rolling.wave) {
+            return broken("wave", "a grant outside of the current wave");
+        }
+        let grown = rollout.earned
+            + (rolling.batch - 1)
+            + if *pacing == Pacing::Striped { rolling.wave - 1 } else { 0 };
+        let began_with = rollout.members.get(zone).copied().unwrap_or(0);
+        let size = rollout.policy.batch_of(environment.index().zone(zone).hosts.min(began_with), grown);
+        let hosts = taken + rolling.granted.get(zone).copied().unwrap_or(0);
+        if hosts > size {
+            return broken("batch", format!("{hosts} hosts of {zone} in one batch, {size} allowed"));
+        }
+    }
+    Ok(())
+}
+
+/// It goes to the target, was not left out, and has not had its turn in this rollout, nor more retries than
+/// the policy has.
+fn has_a_turn(environment: &Environment, rollout: &Rollout, grant: &Grant) -> Result<(), Violation> {
+    if grant.release != rollout.target || grant.taking_back {
+        return broken("destination", "a grant of something other than the target");
+    }
+    if rollout.excluded.contains(&grant.host) {
+        return broken("excluded", format!("{} was left out by name", grant.host));
+    }
+    let Some(member) = environment.member(&grant.host).map(|live| &live.member) else { return Ok(()) };
+    let ended = matches!(member.step, Step::Settled | Step::Reverted | Step::Failed | Step::Excepted(_));
+    let own = member.lane == Lane::Rollout(rollout.id);
+    if own && (ended || member.retries > rollout.policy.retries) {
+        return broken("attempts", format!("{} again without a retry", grant.host));
+    }
+    Ok(())
+}
+
 fn updated(environment: &Environment) -> u32 {
     let updated = [Wellness::Well, Wellness::Unknown, Wellness::Lost].map(Class::Updated);
     updated.into_iter().map(|class| environment.index().count_all(class)).sum()
+}
+
+fn updated_in(environment: &Environment, zone: &Zone) -> u32 {
+    let updated = [Wellness::Well, Wellness::Unknown, Wellness::Lost].map(Class::Updated);
+    updated.into_iter().map(|class| environment.index().count(zone, class)).sum()
 }
 
 fn zone_of<'a>(environment: &'a Environment, host: &HostId) -> Option<&'a Zone> {
@@ -247,7 +309,13 @@ fn has_started(rollout: &Rollout, live: &Live) -> bool {
     }
 }
 
-fn turns(environment: &Environment, rollout: &Rollout, plan: &Plan, now: FleetTime) -> Result<(), Violation> {
+fn turns(
+    environment: &Environment,
+    rollout: &Rollout,
+    gates: &GateValues,
+    plan: &Plan,
+    now: FleetTime,
+) -> Result<(), Violation> {
     for change in &plan.changes {
         let Change::Turn(turn) = change else { continue };
         if !plan.grants.is_empty() && !matches!(turn, Turn::NextBatch | Turn::OneBox(_)) {
@@ -260,11 +328,20 @@ fn turns(environment: &Environment, rollout: &Rollout, plan: &Plan, now: FleetTi
                 }
             }
             Turn::NextWave | Turn::Succeed => {
-                let Stage::Baking { left, since, .. } = rollout.stage else {
-                    return broken("bake", "a wave or an end without a bake");
-                };
-                if now.since(since) < left {
-                    return broken("bake", "the bake was cut short");
+                let is_open = |gate: &Gate| gates.gates.get(&gate.name) == Some(&Value::Open);
+                match rollout.stage {
+                    Stage::Baking { left, since, .. } if now.since(since) < left => {
+                        return broken("bake", "the bake was cut short");
+                    }
+                    Stage::Baking { wave, .. } if rollout.gates_before(wave + 1).next().is_some() => {
+                        return broken("gate", "gates were passed by");
+                    }
+                    Stage::Baking { .. } => {}
+                    Stage::Gated { before, .. } if !rollout.undecided(before).all(is_open) => {
+                        return broken("gate", "a closed gate was passed");
+                    }
+                    Stage::Gated { .. } => {}
+                    _ => return broken("bake", "a wave or an end without a bake"),
                 }
                 if environment.index().count_all(Class::Updated(Wellness::Unknown)) > 0 {
                     return broken("health", "a bake's end while an updated host is not known to be well");
@@ -279,7 +356,7 @@ fn turns(environment: &Environment, rollout: &Rollout, plan: &Plan, now: FleetTi
                     return broken("complete", "the end of a rollback with hosts still to take back");
                 }
             }
-            Turn::Halt(_) | Turn::RollBack(_) | Turn::OneBox(_) | Turn::Bake => {}
+            Turn::Halt(_) | Turn::RollBack(_) | Turn::OneBox(_) | Turn::Bake | Turn::Gate(_) => {}
         }
     }
     Ok(())

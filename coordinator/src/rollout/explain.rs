@@ -7,11 +7,10 @@ use std::time::Duration;
 use houston_common::clock::FleetTime;
 use houston_common::error::Code;
 use houston_common::id::HostId;
-use houston_common::rollout::{Cause, Quiet, WaitingOn};
+use houston_common::rollout::{Cause, Exception, Held, Quiet, WaitingOn};
 
 use super::planner::{self, GateValues};
 use super::{Rollout, Stage};
-use crate::environment::class::LANE_FAILURES_MAX;
 use crate::environment::index::{Class, Reach, Wellness};
 use crate::environment::member::{Lane, Member, Step};
 use crate::environment::{Environment, Live};
@@ -52,7 +51,7 @@ pub fn explain_environment(
     let mut reasons = waiting(environment, fleet, gates, now);
     reasons.extend(catch_up(environment));
     if environment.rollout.is_none() {
-        reasons.extend(off_baked(environment));
+        reasons.extend(off_baked(environment, fleet, now));
     }
     reasons
 }
@@ -74,15 +73,22 @@ fn catch_up(environment: &Environment) -> Option<WaitingOn> {
 
 /// Hosts that an aborted or superseded rollout has left where they are. The walk is for one answer to one
 /// person, and only where the counts say that there are some.
-fn off_baked(environment: &Environment) -> Option<WaitingOn> {
+fn off_baked(environment: &Environment, fleet: &Fleet, now: FleetTime) -> Vec<WaitingOn> {
     if environment.index().total().off_baked == 0 {
-        return None;
+        return Vec::new();
     }
-    let stays = |live: &&Live| stays_off_baked(environment, live);
-    let count = environment.members().filter(stays).count() as u32;
-    let hosts: Vec<HostId> =
-        environment.members().filter(stays).take(NAMED_MAX).map(|live| live.member.host.clone()).collect();
-    (count > 0).then(|| WaitingOn::OffBaked { more: count - hosts.len() as u32, hosts })
+    let is_held =
+        |live: &&Live| fleet.get(&live.member.host).is_some_and(|entry| held(live, entry, now).is_some());
+    let stays = environment.members().filter(|live| stays_off_baked(environment, live));
+    let (kept, others): (Vec<&Live>, Vec<&Live>) = stays.partition(is_held);
+    let named = |of: &[&Live]| -> (Vec<HostId>, u32) {
+        let hosts = of.iter().take(NAMED_MAX).map(|live| live.member.host.clone()).collect();
+        (hosts, of.len().saturating_sub(NAMED_MAX) as u32)
+    };
+    let ((held_hosts, more_held), (hosts, more)) = (named(&kept), named(&others));
+    let held = WaitingOn::HeldHosts { hosts: held_hosts, more: more_held };
+    let off = WaitingOn::OffBaked { hosts, more };
+    [(!kept.is_empty()).then_some(held), (!others.is_empty()).then_some(off)].into_iter().flatten().collect()
 }
 
 fn stays_off_baked(environment: &Environment, live: &Live) -> bool {
@@ -142,11 +148,16 @@ fn explain_member(
         (Some(Class::LaneUnprepared(reach) | Class::LanePreparing(reach) | Class::LaneReady(reach)), _) => {
             in_lane(environment, fleet, gates, live, entry, reach, now)
         }
-        (Some(Class::Held), _) => held(entry),
+        (Some(Class::Held), _) => held(live, entry, now).map_or(WaitingOn::NothingToRun, WaitingOn::Held),
         (Some(Class::Updated(Wellness::Well)), _) => WaitingOn::UpToDate,
         (Some(Class::Updated(Wellness::Unknown | Wellness::Lost)), _) => unreachable(entry, now)
             .unwrap_or(WaitingOn::Health { hosts: vec![live.member.host.clone()], more: 0 }),
-        (Some(Class::Ended), Some(rollout)) => ended(rollout, live),
+        (Some(Class::Excluded), Some(rollout)) => {
+            WaitingOn::Excepted { exception: Exception::Excluded, rollout: rollout.id, code: None }
+        }
+        (Some(Class::Ended), Some(rollout)) => {
+            retry(rollout, live, entry).unwrap_or_else(|| ended(rollout, live))
+        }
         _ => at_rest(environment, live, entry, now),
     }
 }
@@ -180,7 +191,7 @@ fn in_rollout(
     if let Some(pause) = &rollout.paused {
         return WaitingOn::Paused { by: pause.by.to_string() };
     }
-    let (own, current) = (rollout.wave_of(&live.member.zone), rollout.current_wave());
+    let (own, current) = (own_wave(environment, rollout, live), rollout.current_wave());
     if !rollout.goes_back() && own != current {
         // The one box's wave is everybody's until it is chosen; the chosen host waits like a batch.
         let is_one_box = matches!(&rollout.stage, Stage::Rolling(rolling) if rolling.one_box.as_ref() == Some(&live.member.host));
@@ -197,21 +208,34 @@ fn in_rollout(
     floor.unwrap_or_else(|| queue(environment, rollout, live))
 }
 
-fn queue(environment: &Environment, rollout: &Rollout, live: &Live) -> WaitingOn {
-    let index = environment.index();
+/// The wave in which the host would change, as things are now.
+fn own_wave(environment: &Environment, rollout: &Rollout, live: &Live) -> u32 {
+    let ready = [Class::Ready(Reach::Down), Class::Ready(Reach::Up)];
     let zone = &live.member.zone;
-    let classes: [fn(Reach) -> Class; 1] =
-        [if rollout.goes_back() { Class::ToTakeBack } else { Class::Ready }];
-    let before: usize = classes
-        .iter()
-        .flat_map(|class| [class(Reach::Down), class(Reach::Up)])
-        .take_while(|class| Some(*class) != live.class())
-        .map(|class| index.count(zone, class) as usize)
-        .sum();
+    let before = match live.class() {
+        Some(Class::Ready(_)) => hosts_before(environment, live, &ready),
+        // Those that are ready go before one that is not.
+        _ => ready.iter().map(|class| environment.index().count(zone, *class)).sum(),
+    };
+    rollout.wave_of(zone, before)
+}
+
+/// Hosts of its zone in these classes that come before the host, which is in one of them.
+fn hosts_before(environment: &Environment, live: &Live, classes: &[Class]) -> u32 {
+    let (index, zone) = (environment.index(), &live.member.zone);
+    let earlier = classes.iter().take_while(|class| Some(**class) != live.class());
+    let before: u32 = earlier.map(|class| index.count(zone, *class)).sum();
     let within = live.class().and_then(|class| index.position(zone, class, &live.member.host)).unwrap_or(0);
+    before + within as u32
+}
+
+fn queue(environment: &Environment, rollout: &Rollout, live: &Live) -> WaitingOn {
+    let class = if rollout.goes_back() { Class::ToTakeBack } else { Class::Ready };
+    let before = hosts_before(environment, live, &[class(Reach::Down), class(Reach::Up)]);
     let batch = match &rollout.stage {
         Stage::Rolling(rolling) => rolling.batch,
         Stage::Baking { .. }
+        | Stage::Gated { .. }
         | Stage::RollingBack
         | Stage::Halted
         | Stage::Succeeded
@@ -219,7 +243,7 @@ fn queue(environment: &Environment, rollout: &Rollout, live: &Live) -> WaitingOn
         | Stage::Superseded { .. }
         | Stage::Aborted => 1,
     };
-    WaitingOn::Queue { position: (before + within) as u32 + 1, batch }
+    WaitingOn::Queue { position: before + 1, batch }
 }
 
 fn in_lane(
@@ -263,6 +287,14 @@ fn code(member: &Member) -> Option<Code> {
     member.failure.as_ref().map(|failure| failure.code)
 }
 
+/// It is tried again, if its wave is on.
+fn retry(rollout: &Rollout, live: &Live, entry: &Entry) -> Option<WaitingOn> {
+    let Stage::Rolling(rolling) = &rollout.stage else { return None };
+    let is_on = rollout.zones_of(rolling.wave).contains(&live.member.zone);
+    let left = planner::retry::left(rollout, live, entry);
+    (is_on && left > 0).then(|| WaitingOn::Retry { wave: rollout.wave(rolling.wave), left })
+}
+
 fn ended(rollout: &Rollout, live: &Live) -> WaitingOn {
     match live.member.step {
         Step::Excepted(exception) => {
@@ -282,19 +314,14 @@ fn at_rest(environment: &Environment, live: &Live, entry: &Entry, now: FleetTime
     if let Some(waiting) = unreachable(entry, now) {
         return waiting;
     }
-    if entry.host.held.is_some() || entry.host.revoked {
-        return held(entry);
+    if let Some(held) = held(live, entry, now) {
+        return WaitingOn::Held(held);
     }
     if member.settled == Some(baked) {
         return WaitingOn::UpToDate;
     }
     if baked.is_empty() {
         return WaitingOn::NothingToRun;
-    }
-    if member.lane_failures >= LANE_FAILURES_MAX {
-        return WaitingOn::Held {
-            reason: format!("it failed {} times to get the baked release", member.lane_failures),
-        };
     }
     // A rollback has no business with it; the standing lane has, when the rollback has ended.
     if let Some(rollout) = environment.rollout.as_ref().filter(|rollout| rollout.goes_back()) {
@@ -313,10 +340,14 @@ fn at_rest(environment: &Environment, live: &Live, entry: &Entry, now: FleetTime
     }
 }
 
-fn held(entry: &Entry) -> WaitingOn {
-    let revoked = entry.host.revoked.then(|| "its certificate is revoked".to_owned());
-    let reason = entry.host.held.clone().or(revoked).unwrap_or_default();
-    WaitingOn::Held { reason }
+/// Why a host takes no change in an environment: the host's own hold, or its time in the penalty box.
+pub fn held(live: &Live, entry: &Entry, now: FleetTime) -> Option<Held> {
+    let member = &live.member;
+    let in_box = || {
+        let left = member.boxed_until?.since(now);
+        Some(Held::PenaltyBox { environment: member.environment.clone(), failures: member.failures, left })
+    };
+    entry.held(now).or_else(in_box)
 }
 
 fn unreachable(entry: &Entry, now: FleetTime) -> Option<WaitingOn> {

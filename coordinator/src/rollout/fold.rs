@@ -35,7 +35,7 @@ pub fn fold(
     if said.is_some() && said == granted {
         fold_grant(&mut next, next_rollout.as_mut(), report, now);
     } else if said.is_some() && said == newest {
-        fold_told(&mut next, next_rollout.as_mut(), report);
+        fold_told(&mut next, next_rollout.as_mut(), report, now);
     } else if let (Some(said), Some(granted)) = (said, granted)
         && said > granted
         && is_at_rest(report.phase)
@@ -76,10 +76,10 @@ fn fold_grant(
         }
         Phase::Settled if runs(report, &told.release) => outcome::end_settled(member),
         // It says so, but what is on its disk says otherwise.
-        Phase::Settled => outcome::end_failed(member, rollout, Some(differs(report))),
+        Phase::Settled => outcome::end_failed(member, rollout, Some(differs(report)), now),
         Phase::Reverting => {
             let first = member.grant.is_some_and(|grant| !grant.reverting);
-            outcome::begin_revert(member, rollout, report.failure.clone());
+            outcome::begin_revert(member, rollout, report.failure.clone(), now);
             if first && let Some(grant) = member.grant.as_mut() {
                 // Going back may take as long as going forward, and its report some time more.
                 let whole = told.terms.map_or(REPORT_WITHIN, |terms| terms.apply_deadline);
@@ -87,21 +87,21 @@ fn fold_grant(
             }
         }
         Phase::Reverted => {
-            outcome::end_reverted(member, rollout, report.failure.clone());
+            outcome::end_reverted(member, rollout, report.failure.clone(), now);
             if runs(report, &told.way_back) {
                 is_back(member, told.way_back);
             }
         }
         // It has switched, and lost its journal before it had proved anything.
         Phase::Idle if has_switched_unrecorded(member, &told.release, report) => {
-            outcome::end_failed(member, rollout, report.failure.clone());
+            outcome::end_failed(member, rollout, report.failure.clone(), now);
         }
         // Failed while preparing: nothing was disturbed.
         Phase::Idle => {
             member.grant = None;
-            prepare_failed(member, rollout, report.failure.clone());
+            prepare_failed(member, rollout, report.failure.clone(), now);
         }
-        Phase::Failed => outcome::end_failed(member, rollout, report.failure.clone()),
+        Phase::Failed => outcome::end_failed(member, rollout, report.failure.clone(), now),
     }
 }
 
@@ -114,7 +114,7 @@ fn has_switched_unrecorded(member: &Member, release: &Release, report: &Environm
 const REPORT_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The report speaks of the newest assignment, and no grant is open.
-fn fold_told(member: &mut Member, rollout: Option<&mut Rollout>, report: &EnvironmentReport) {
+fn fold_told(member: &mut Member, rollout: Option<&mut Rollout>, report: &EnvironmentReport, now: FleetTime) {
     let Some(told) = member.told else { return };
     match report.phase {
         Phase::Ready if member.step == Step::Preparing => {
@@ -124,7 +124,7 @@ fn fold_told(member: &mut Member, rollout: Option<&mut Rollout>, report: &Enviro
         // It was ready, and has lost what it had prepared.
         Phase::Fetching | Phase::LayingOut if member.step == Step::Ready => member.step = Step::Preparing,
         Phase::Idle if member.step == Step::Preparing && report.failure.is_some() => {
-            prepare_failed(member, rollout, report.failure.clone());
+            prepare_failed(member, rollout, report.failure.clone(), now);
         }
         // Its grant was closed as overdue, and it got there all the same.
         Phase::Settled if told.is_activate() && runs(report, &told.release) => {
@@ -166,7 +166,12 @@ fn is_back(member: &mut Member, way_back: Release) {
 }
 
 /// Could not be prepared: nothing was disturbed.
-pub(super) fn prepare_failed(member: &mut Member, rollout: Option<&mut Rollout>, failure: Option<Failure>) {
+pub(super) fn prepare_failed(
+    member: &mut Member,
+    rollout: Option<&mut Rollout>,
+    failure: Option<Failure>,
+    now: FleetTime,
+) {
     member.failure = failure.map(outcome::cut);
     match (member.lane, rollout) {
         (Lane::Rollout(id), Some(rollout)) if rollout.id == id && rollout.goes_back() => {
@@ -183,8 +188,9 @@ pub(super) fn prepare_failed(member: &mut Member, rollout: Option<&mut Rollout>,
             outcome::except(member, rollout, Exception::PrepareFailed);
         }
         (Lane::Rollout(_), _) => member.step = Step::Excepted(Exception::PrepareFailed),
+        // Without an end it would be tried again at once, for ever.
         (Lane::Standing, _) => {
-            member.lane_failures += 1;
+            member.fail_again(now);
             member.step = Step::Waiting;
         }
     }
@@ -235,7 +241,7 @@ fn fold_disk(member: &mut Member, rollout: Option<&mut Rollout>, report: &Enviro
     member.settled = None;
     member.started = None;
     member.owes = true;
-    member.lane_failures = 0;
+    member.forgive_all();
     // It had its turn; the standing lane takes care of it when the rollout has ended.
     if let Some(rollout) = rollout
         && member.step_in(rollout.id) == Step::Settled

@@ -10,11 +10,11 @@ use houston_common::error::Code;
 use houston_common::id::{Generation, HostId};
 use houston_common::policy::Policy;
 use houston_common::report::{Failure, Phase};
-use houston_common::rollout::Exception;
+use houston_common::rollout::{Cause, Exception};
 
-use super::planner::{Change, Grant, Plan, Turn};
-use super::{Direction, Rolling, Rollout, Stage, fold, outcome};
-use crate::environment::index::{Class, Wellness};
+use super::planner::{Change, Grant, Plan, Turn, is_proved, note_proven};
+use super::{Direction, Rolling, Rollout, Stage, UNWELL_MAX, fold, outcome};
+use crate::environment::index::{Class, Reach};
 use crate::environment::member::{self, Lane, Member, Step, Told};
 use crate::environment::{BAD_MAX, Definition, Environment, Live};
 use crate::fleet::{Entry, Fleet};
@@ -57,14 +57,26 @@ pub fn perform(
                 // A host that is taken back says why for as long as the rollout is looked at.
                 if member.lane != *lane {
                     member.failure = None;
+                    member.retries = 0;
                 }
                 member.lane = *lane;
                 member.step = Step::Preparing;
                 member.answer_by = Some(answer_by);
             }
             Change::Except { host, exception } => work.except(host, *exception),
-            Change::Overdue { host } => work.overdue(host, fleet),
-            Change::Late { host } => work.late(host, fleet),
+            Change::Overdue { host } => work.overdue(host, fleet, now),
+            Change::Late { host } => work.late(host, fleet, now),
+            Change::LetOut { host } => {
+                if let Some(member) = work.member(host) {
+                    member.boxed_until = None;
+                }
+            }
+            Change::Retry { host } => {
+                if let Some(member) = work.member(host) {
+                    member.step = Step::Waiting;
+                    member.retries += 1;
+                }
+            }
             Change::Turn(turn) => {
                 work.turn(turn, now, wall);
                 turns.push(turn.clone());
@@ -111,6 +123,7 @@ impl Work<'_> {
         };
         let deadline = now.plus(policy.start_within).plus(policy.apply_deadline);
         let Some(member) = self.member(&grant.host) else { return };
+        let zone = member.zone.clone();
         member.told =
             Some(Told { generation, terms: Some(terms), release: grant.release, way_back: grant.way_back });
         member.grant =
@@ -120,7 +133,7 @@ impl Work<'_> {
         if let (Lane::Rollout(_), Some(Rollout { stage: Stage::Rolling(rolling), .. })) =
             (grant.lane, self.rollout.as_mut())
         {
-            rolling.granted += 1;
+            *rolling.granted.entry(zone).or_default() += 1;
         }
     }
 
@@ -134,7 +147,7 @@ impl Work<'_> {
 
     /// A host that cannot finish preparing (a full disk, a release that it does not take), or does not say
     /// whether it is well, holds nobody up. One that is not there is asked again when it is.
-    fn late(&mut self, host: &HostId, fleet: &Fleet) {
+    fn late(&mut self, host: &HostId, fleet: &Fleet, now: FleetTime) {
         let seen = fleet.get(host).is_some_and(Entry::is_seen);
         let mut rollout = self.rollout.take();
         if let Some(member) = self.member(host) {
@@ -146,7 +159,7 @@ impl Work<'_> {
                 }
                 (_, rollout) if seen => {
                     let what = "the host did not get ready in time";
-                    fold::prepare_failed(member, rollout, Some(failure(Code::ApplyDeadline, what)));
+                    fold::prepare_failed(member, rollout, Some(failure(Code::ApplyDeadline, what)), now);
                 }
                 _ => member.step = Step::Waiting,
             }
@@ -162,7 +175,7 @@ impl Work<'_> {
         self.rollout = Some(rollout);
     }
 
-    fn overdue(&mut self, host: &HostId, fleet: &Fleet) {
+    fn overdue(&mut self, host: &HostId, fleet: &Fleet, now: FleetTime) {
         let lost = fleet.get(host).is_some_and(|entry| entry.contact.lost);
         let reported = self.environment.member(host).and_then(Live::phase_of_grant);
         let mut rollout = self.rollout.take();
@@ -185,14 +198,28 @@ impl Work<'_> {
                     };
                     let phase = reported.unwrap_or(Phase::Ready);
                     let failure = Failure { phase, ..failure(code, message) };
-                    outcome::end_failed(member, rollout.as_mut(), Some(failure));
+                    outcome::end_failed(member, rollout.as_mut(), Some(failure), now);
                 }
             }
         }
         self.rollout = rollout;
     }
 
+    /// The failure that crosses a budget beyond the first batches counted toward the penalty box; now it
+    /// is the release's.
+    fn forgive(&mut self, cause: &Cause) {
+        let later = self.rollout.as_ref().is_some_and(|rollout| rollout.first_failure.is_none());
+        if let (Cause::FailureBudget { host, .. }, true) = (cause, later)
+            && let Some(member) = self.member(host)
+        {
+            member.forgive_last();
+        }
+    }
+
     fn turn(&mut self, turn: &Turn, now: FleetTime, wall: WallTime) {
+        if let Turn::Halt(cause) | Turn::RollBack(cause) = turn {
+            self.forgive(cause);
+        }
         let Some(rollout) = self.rollout.as_mut() else { return };
         match turn {
             Turn::OneBox(host) => {
@@ -202,24 +229,37 @@ impl Work<'_> {
             }
             Turn::NextBatch => {
                 let proved = is_proved(self.environment, rollout);
+                note_proven(self.environment, rollout);
                 if let Stage::Rolling(rolling) = &mut rollout.stage {
                     rolling.batch += u32::from(proved || rolling.batch > 1);
-                    rolling.granted = 0;
+                    rolling.granted.clear();
                 }
             }
             Turn::Bake => {
                 let wave = rollout.current_wave();
+                note_proven(self.environment, rollout);
+                if let Stage::Rolling(rolling) = &rollout.stage {
+                    rollout.earned = rollout.earned_after(rolling);
+                }
                 rollout.stage = Stage::Baking { wave, left: rollout.bake_of(wave), since: now };
             }
+            Turn::Gate(before) => {
+                rollout.stage = Stage::Gated { before: *before, waited: Duration::ZERO, since: now };
+            }
             Turn::NextWave => {
-                rollout.reached = rollout.current_wave() + 1;
+                rollout.reached = match rollout.stage {
+                    Stage::Gated { before, .. } => before,
+                    _ => rollout.current_wave() + 1,
+                };
                 rollout.stage = Stage::Rolling(Rolling::begin(rollout.reached));
             }
             Turn::Halt(cause) => {
+                rollout.untouched_unwell = untouched_unwell(self.environment, rollout, cause);
                 rollout.stage = Stage::Halted;
                 rollout.because(cause.clone());
             }
             Turn::RollBack(cause) => {
+                rollout.untouched_unwell = untouched_unwell(self.environment, rollout, cause);
                 begin_rollback(rollout, self.environment);
                 rollout.because(cause.clone());
                 mark_bad(&mut self.definition, rollout);
@@ -244,12 +284,20 @@ impl Work<'_> {
     }
 }
 
-/// Whether a host of the current wave runs the target. A first batch whose grants were void, or whose hosts
-/// were down before, has shown nothing: the next one is the first still.
-fn is_proved(environment: &Environment, rollout: &Rollout) -> bool {
-    let zone = rollout.current_wave().checked_sub(1).and_then(|zone| rollout.zones.get(zone as usize));
-    let updated = [Wellness::Well, Wellness::Unknown, Wellness::Lost].map(Class::Updated);
-    zone.is_none_or(|zone| updated.iter().any(|class| environment.index().count(zone, *class) > 0))
+/// Hosts that turned unhealthy since the rollout began, and that it had not come to yet. A release cannot have
+/// broken them. The walk is over the hosts that are down and to come, once in a rollout that has failed.
+fn untouched_unwell(environment: &Environment, rollout: &Rollout, cause: &Cause) -> Vec<HostId> {
+    if !matches!(cause, Cause::FailureBudget { .. }) || rollout.unwell_before.len() > UNWELL_MAX {
+        return rollout.untouched_unwell.clone();
+    }
+    let to_come = [Class::Unprepared, Class::Preparing, Class::Ready].map(|class| class(Reach::Down));
+    let down = to_come.into_iter().flat_map(|class| environment.index().all(class));
+    let turned = down.filter(|host| {
+        let live = environment.member(host);
+        live.is_some_and(|live| live.member.in_service() && live.is_unhealthy())
+            && !rollout.unwell_before.contains(host)
+    });
+    turned.take(UNWELL_MAX).cloned().collect()
 }
 
 /// How long a host may take to fetch, lay out and check: three times what it may take to activate, since

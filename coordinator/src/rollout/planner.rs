@@ -10,17 +10,22 @@ mod back;
 pub(crate) mod floors;
 mod forward;
 mod lane;
+pub(super) mod retry;
 #[cfg(test)]
 mod tests;
+
+pub(super) use forward::{is_proved, note_proven};
 
 use std::time::Duration;
 
 use houston_common::clock::FleetTime;
-use houston_common::id::HostId;
+use houston_common::id::{HostId, Zone};
 use houston_common::policy::OnFailure;
 use houston_common::release::Release;
-use houston_common::rollout::{Cause, Exception, WaitingOn};
+use houston_common::rollout::{Cause, Closed, Exception, WaitingOn};
 
+pub use super::gates::GateValues;
+use super::gates::Value;
 use super::{Rollout, Stage};
 use crate::environment::Environment;
 use crate::environment::index::{Class, Wellness};
@@ -66,6 +71,14 @@ pub enum Change {
     Overdue {
         host: HostId,
     },
+    /// The host's time in the penalty box is over.
+    LetOut {
+        host: HostId,
+    },
+    /// The host failed and went back by itself, and is tried again.
+    Retry {
+        host: HostId,
+    },
     Turn(Turn),
 }
 
@@ -75,6 +88,8 @@ pub enum Turn {
     OneBox(HostId),
     NextBatch,
     Bake,
+    /// The gates before this wave are waited at.
+    Gate(u32),
     NextWave,
     Halt(Cause),
     RollBack(Cause),
@@ -93,14 +108,6 @@ pub struct Grant {
     pub taking_back: bool,
 }
 
-/// What the shell has found out for the planner: the values of gates. Gates other than bakes take
-/// their place here.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct GateValues {
-    /// The store has gone back in time: nothing is granted until it is adopted.
-    pub regressed: bool,
-}
-
 /// Assignments that one plan changes. With the rollout's own record and the audit entry they stay
 /// below the 100 changes of a commit; the rest comes with the next.
 const PREPARES_PER_PLAN: usize = 40;
@@ -115,37 +122,50 @@ pub fn plan(environment: &Environment, fleet: &Fleet, gates: &GateValues, now: F
     plan.changes.extend(overdue.map(|host| Change::Overdue { host: host.clone() }));
     let late = environment.index().late(now).take(CLOSED_PER_PLAN - plan.changes.len());
     plan.changes.extend(late.map(|host| Change::Late { host: host.clone() }));
+    let served = environment.index().served(now).take(CLOSED_PER_PLAN - plan.changes.len());
+    plan.changes.extend(served.map(|host| Change::LetOut { host: host.clone() }));
     if !plan.does_nothing() {
         return plan;
     }
     if gates.regressed {
         plan.waiting.push(WaitingOn::Regressed);
-        let index = environment.index();
-        plan.wake_at = [index.next_deadline(), index.next_answer_by()].into_iter().flatten().min();
+        plan.wake_at = next_due(environment);
         return plan;
     }
     if let Some(rollout) = &environment.rollout {
-        go_on(environment, rollout, fleet, now, &mut plan);
+        go_on(environment, rollout, fleet, gates, now, &mut plan);
     }
     if plan.does_nothing() {
         lane::standing(environment, &mut plan);
     }
-    let index = environment.index();
-    let deadlines = [plan.wake_at, index.next_deadline(), index.next_answer_by()];
-    plan.wake_at = deadlines.into_iter().flatten().min();
+    plan.wake_at = plan.wake_at.into_iter().chain(next_due(environment)).min();
     plan
 }
 
-fn go_on(environment: &Environment, rollout: &Rollout, fleet: &Fleet, now: FleetTime, plan: &mut Plan) {
+/// When time alone ends something of a host.
+fn next_due(environment: &Environment) -> Option<FleetTime> {
+    let index = environment.index();
+    [index.next_deadline(), index.next_answer_by(), index.next_box_end()].into_iter().flatten().min()
+}
+
+fn go_on(
+    environment: &Environment,
+    rollout: &Rollout,
+    fleet: &Fleet,
+    gates: &GateValues,
+    now: FleetTime,
+    plan: &mut Plan,
+) {
     if let Some(turn) = judge(environment, rollout) {
         plan.changes.push(Change::Turn(turn));
         return;
     }
     // A host that was lost after it had settled is named, and stays counted.
-    let lost = environment.index().all(Class::Updated(Wellness::Lost)).take(CLOSED_PER_PLAN);
-    plan.changes.extend(
-        lost.map(|host| Change::Except { host: host.clone(), exception: Exception::LostAfterSettling }),
-    );
+    let index = environment.index();
+    let lost = index.all(Class::Updated(Wellness::Lost)).map(|host| (host, Exception::LostAfterSettling));
+    let excluded = index.all(Class::Excluded).map(|host| (host, Exception::Excluded));
+    let named = lost.chain(excluded).take(CLOSED_PER_PLAN);
+    plan.changes.extend(named.map(|(host, exception)| Change::Except { host: host.clone(), exception }));
     if !plan.does_nothing() {
         return;
     }
@@ -164,6 +184,10 @@ fn go_on(environment: &Environment, rollout: &Rollout, fleet: &Fleet, now: Fleet
             forward::prepare_ahead(environment, rollout, *wave, plan);
             bake(environment, rollout, *wave, *left, *since, now, plan);
         }
+        Stage::Gated { before, waited, since } => {
+            forward::prepare_ahead(environment, rollout, before.saturating_sub(1), plan);
+            gated(environment, rollout, *before, *waited + now.since(*since), gates, now, plan);
+        }
         Stage::RollingBack => back::take_back(environment, rollout, fleet, now, plan),
         Stage::Halted | Stage::Succeeded | Stage::RolledBack | Stage::Superseded { .. } | Stage::Aborted => {}
     }
@@ -176,26 +200,31 @@ fn judge(environment: &Environment, rollout: &Rollout) -> Option<Turn> {
             let host = rollout.first_failure.clone()?;
             return Some(Turn::Halt(Cause::RollbackFailed { host }));
         }
-        Stage::Rolling(_) | Stage::Baking { .. } => {}
+        Stage::Rolling(_) | Stage::Baking { .. } | Stage::Gated { .. } => {}
         Stage::Halted | Stage::Succeeded | Stage::RolledBack | Stage::Superseded { .. } | Stage::Aborted => {
             return None;
         }
     }
-    let crossed = |host: HostId, allowed| {
-        let cause = Cause::FailureBudget { host, failures: rollout.failures, allowed };
+    let crossed = |host: HostId, failures, allowed, zone| {
+        let cause = Cause::FailureBudget { host, failures, allowed, zone };
         match rollout.policy.on_failure {
             OnFailure::Rollback => Turn::RollBack(cause),
             OnFailure::Halt => Turn::Halt(cause),
         }
     };
     if let Some(host) = &rollout.first_failure {
-        return Some(crossed(host.clone(), 0));
+        return Some(crossed(host.clone(), rollout.failures, 0, None));
     }
     let allowed = rollout.failures_allowed(updated(environment));
     if rollout.failures > allowed
         && let Some(host) = &rollout.last_failure
     {
-        return Some(crossed(host.clone(), allowed));
+        return Some(crossed(host.clone(), rollout.failures, allowed, None));
+    }
+    if let Some((zone, failures, allowed)) = rollout.zone_over_budget(|zone| updated_in(environment, zone))
+        && let Some(host) = &rollout.last_failure
+    {
+        return Some(crossed(host.clone(), failures, allowed, Some(zone.clone())));
     }
     if rollout.exceptions > rollout.exceptions_allowed() {
         let allowed = rollout.exceptions_allowed();
@@ -204,11 +233,15 @@ fn judge(environment: &Environment, rollout: &Rollout) -> Option<Turn> {
     None
 }
 
+const UPDATED: [Class; 3] =
+    [Class::Updated(Wellness::Well), Class::Updated(Wellness::Unknown), Class::Updated(Wellness::Lost)];
+
 fn updated(environment: &Environment) -> u32 {
-    [Wellness::Well, Wellness::Unknown, Wellness::Lost]
-        .into_iter()
-        .map(|wellness| environment.index().count_all(Class::Updated(wellness)))
-        .sum()
+    UPDATED.into_iter().map(|class| environment.index().count_all(class)).sum()
+}
+
+fn updated_in(environment: &Environment, zone: &Zone) -> u32 {
+    UPDATED.into_iter().map(|class| environment.index().count(zone, class)).sum()
 }
 
 fn bake(
@@ -233,7 +266,50 @@ fn bake(
     if !plan.waiting.is_empty() {
         return;
     }
-    if wave + 1 < rollout.waves() {
+    if rollout.gates_before(wave + 1).next().is_some() {
+        plan.changes.push(Change::Turn(Turn::Gate(wave + 1)));
+    } else {
+        enter(environment, rollout, wave + 1, plan);
+    }
+}
+
+/// Gates before a wave, of which each must be open at the same time. `stood`: how long they were waited at.
+fn gated(
+    environment: &Environment,
+    rollout: &Rollout,
+    before: u32,
+    stood: Duration,
+    gates: &GateValues,
+    now: FleetTime,
+    plan: &mut Plan,
+) {
+    for gate in rollout.undecided(before) {
+        let closed = match gates.gates.get(&gate.name) {
+            Some(Value::Open) => continue,
+            Some(Value::Closed(closed)) => closed.clone(),
+            None => Closed::NotKnown,
+        };
+        let halts_in = gate.within.map(|within| within.saturating_sub(stood));
+        if halts_in.is_some_and(|left| left.is_zero()) {
+            let cause = Cause::GateClosed { gate: gate.name.clone() };
+            plan.changes = vec![Change::Turn(Turn::Halt(cause))];
+            plan.waiting.clear();
+            return;
+        }
+        let wake_at = halts_in.map(|left| now.plus(left));
+        plan.wake_at = [plan.wake_at, gates.recheck_at, wake_at].into_iter().flatten().min();
+        let wave = (before < rollout.waves()).then(|| rollout.wave(before));
+        plan.waiting.push(WaitingOn::Gate { gate: gate.name.clone(), before: wave, closed, halts_in });
+    }
+    plan.waiting.extend(unknown_health(environment));
+    if plan.waiting.is_empty() {
+        enter(environment, rollout, before, plan);
+    }
+}
+
+/// What was before it is baked, and its gates are open: the wave begins, or the rollout has succeeded.
+fn enter(environment: &Environment, rollout: &Rollout, wave: u32, plan: &mut Plan) {
+    if wave < rollout.waves() {
         plan.changes.push(Change::Turn(Turn::NextWave));
         return;
     }

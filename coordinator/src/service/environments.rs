@@ -13,13 +13,15 @@ use houston_common::command::{AppliedEnvironment, ApplyEnvironment, Difference, 
 use houston_common::error::{Code, Refusal};
 use houston_common::exchange::HOST_ENVIRONMENTS_MAX;
 use houston_common::id::{EnvironmentName, LabelKey, LabelValue, Zone, quoted};
-use houston_common::policy::{OnFailure, Pacing, Policy};
+use houston_common::policy::Policy;
+use houston_common::policy::gate::Condition;
 use houston_common::release::{Release, Settings};
 use houston_common::view::EnvironmentView;
 
 use super::{Caller, Change, conflict, environment, page, views};
 use crate::engine::core::Decided;
 use crate::environment::Definition;
+use crate::rollout::gates::is_time_zone;
 use crate::state::{Edit, State};
 
 /// Makes the environment what the request says; a dry run only answers what that would change.
@@ -31,8 +33,7 @@ pub fn apply(
     caller: &Caller,
     request: &ApplyEnvironment,
 ) -> Result<Decided<AppliedEnvironment>, Refusal> {
-    zone_order(state, &request.policy)?;
-    waits(&request.policy)?;
+    acceptable(state, &request.policy)?;
     let before = state.environments.get(&request.name).map(|environment| &environment.definition);
     if let Some(environment) = state.environments.get(&request.name)
         && environment.definition.selector != request.selector
@@ -92,6 +93,27 @@ fn definition(before: Option<&Definition>, request: &ApplyEnvironment) -> Defini
         bad: before.map(|before| before.bad.clone()).unwrap_or_default(),
         unresolved: before.map(|before| before.unresolved.clone()).unwrap_or_default(),
     }
+}
+
+/// E-ZONE-TWICE, E-ZONE-UNKNOWN, E-CFG-VALUE, E-CFG-CONFLICT.
+pub(super) fn acceptable(state: &State, policy: &Policy) -> Result<(), Refusal> {
+    zone_order(state, policy)?;
+    waits(policy)?;
+    let windows = policy.gates.iter().filter_map(|gate| match &gate.condition {
+        Condition::Window(window) => Some((&gate.name, &window.time_zone)),
+        Condition::Approval { .. }
+        | Condition::Freeze { .. }
+        | Condition::Metric(_)
+        | Condition::EveryHost { .. }
+        | Condition::Evidence { .. } => None,
+    });
+    for (gate, zone) in windows {
+        if !is_time_zone(zone) {
+            let what = format!("policy.gate.{gate}: no time zone \"{}\"", quoted(zone));
+            return Err(Refusal::new(Code::ConfigValue, what, "write one as in Europe/Berlin, or UTC"));
+        }
+    }
+    Ok(())
 }
 
 /// A zone may be named before its hosts join, by the token that will let them in. In a fleet without
@@ -196,47 +218,8 @@ fn fields(
 
 /// The policy's fields as the environment file writes them; an unset one is left out.
 pub(super) fn policy_fields(policy: &Policy) -> BTreeMap<String, String> {
-    let Policy {
-        pacing,
-        zone_order,
-        batch,
-        fleet_floor,
-        zone_floor,
-        bake,
-        health_window,
-        apply_deadline,
-        start_within,
-        failure_budget,
-        lost_budget,
-        on_failure,
-        rollback_batch,
-    } = policy;
-    let pacing = match pacing {
-        Pacing::Zonal => "zonal",
-    };
-    let on_failure = match on_failure {
-        OnFailure::Rollback => "rollback",
-        OnFailure::Halt => "halt",
-    };
-    let order: Vec<&str> = zone_order.iter().map(Zone::as_str).collect();
-    let fields = [
-        ("pacing", Some(pacing.to_owned())),
-        ("zone_order", Some(order.join(", ")).filter(|order| !order.is_empty())),
-        ("batch", Some(batch.to_string())),
-        ("fleet_floor", Some(fleet_floor.to_string())),
-        ("zone_floor", zone_floor.map(|floor| floor.to_string())),
-        ("bake.one_box", Some(Exact(bake.one_box).to_string())),
-        ("bake.first_zone", Some(Exact(bake.first_zone).to_string())),
-        ("bake.later_zones", Some(Exact(bake.later_zones).to_string())),
-        ("health_window", Some(Exact(*health_window).to_string())),
-        ("apply_deadline", Some(Exact(*apply_deadline).to_string())),
-        ("start_within", Some(Exact(*start_within).to_string())),
-        ("failure_budget", Some(failure_budget.to_string())),
-        ("lost_budget", Some(lost_budget.to_string())),
-        ("on_failure", Some(on_failure.to_owned())),
-        ("rollback_batch", Some(rollback_batch.to_string())),
-    ];
-    fields.into_iter().filter_map(|(key, value)| Some((format!("policy.{key}"), value?))).collect()
+    let set = policy.fields().into_iter();
+    set.filter_map(|(key, value)| Some((format!("policy.{key}"), value?))).collect()
 }
 
 fn written(differences: &[Difference], side: impl Fn(&Difference) -> Option<&String>) -> String {

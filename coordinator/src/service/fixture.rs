@@ -186,7 +186,7 @@ impl World {
             stamp: None,
             phase,
             running: running.map(|release| release.digest()),
-            health: HealthReport::Healthy { for_at_least: Duration::from_secs(60) },
+            health: HealthReport::Healthy { for_at_least: Duration::from_secs(60), passes: 10 },
             failure: None,
         };
         let World { state, .. } = self;
@@ -195,7 +195,7 @@ impl World {
     }
 
     pub(super) fn start(&mut self, request: &StartRollout) -> Result<RolloutId, Refusal> {
-        let decided = rollouts::start(&self.state, &alice(), request, WALL)?;
+        let decided = rollouts::start(&self.state, &alice(), request, self.now, WALL)?;
         Ok(self.commit(decided))
     }
 
@@ -300,6 +300,8 @@ pub(super) fn to(version_set: &str) -> StartRollout {
         allow_outage: false,
         idempotency_key: None,
         plan_hash: None,
+        policy: None,
+        exclude: Vec::new(),
     }
 }
 

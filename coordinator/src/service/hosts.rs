@@ -5,17 +5,19 @@ pub mod enrollment;
 #[cfg(test)]
 mod tests;
 
-use houston_common::clock::FleetTime;
-use houston_common::command::{DrainHost, EditHost, HostChange, HostFilter, ListHosts, Paged};
+use houston_common::clock::{Exact, FleetTime};
+use houston_common::command::{DrainHost, EditHost, HoldHost, HostChange, HostFilter, ListHosts, Paged};
 use houston_common::error::{Code, Refusal, nearest};
 use houston_common::exchange::HOST_ENVIRONMENTS_MAX;
 use houston_common::id::{HostId, quoted};
+use houston_common::rollout::Exception;
 use houston_common::view::HostView;
 
 use super::{Caller, Change, active, bad_page, conflict, environment, page, views};
 use crate::engine::core::Decided;
-use crate::environment::member::Member;
-use crate::fleet::{Entry, Host};
+use crate::environment::member::{Lane, Member, Step};
+use crate::environment::{Environment, Live};
+use crate::fleet::{Entry, Hold, Host};
 use crate::state::{Edit, State};
 
 /// Labels of one host: people and selectors use a handful.
@@ -80,7 +82,7 @@ pub fn list(state: &State, request: &ListHosts, now: FleetTime) -> Result<Paged<
         Some(token) => Some(token.parse().map_err(|_| bad_page(token))?),
         None => None,
     };
-    let fitting = state.fleet.iter().filter(|entry| fits(filter, entry));
+    let fitting = state.fleet.iter().filter(|entry| fits(state, filter, entry));
     let items = fitting.map(|entry| (entry.host.id.clone(), entry));
     let Paged { items, next } =
         page(which, items, after.as_ref(), |_| views::HOST_BYTES, ToString::to_string);
@@ -88,11 +90,19 @@ pub fn list(state: &State, request: &ListHosts, now: FleetTime) -> Result<Paged<
     Ok(Paged { items, next })
 }
 
-fn fits(filter: &HostFilter, entry: &Entry) -> bool {
-    let HostFilter { environment, zone, labels } = filter;
+fn fits(state: &State, filter: &HostFilter, entry: &Entry) -> bool {
+    let HostFilter { environment, zone, labels, held } = filter;
+    let boxed = || memberships_of(state, entry).any(|(_, live)| live.member.is_boxed());
     environment.as_ref().is_none_or(|environment| entry.environments.contains(environment))
         && zone.as_ref().is_none_or(|zone| *zone == entry.host.zone)
         && labels.iter().all(|(key, value)| entry.host.labels.get(key) == Some(value))
+        && (!held || entry.host.held.is_some() || boxed())
+}
+
+/// The environments that a host belongs to, with its record there.
+fn memberships_of<'a>(state: &'a State, entry: &Entry) -> impl Iterator<Item = (&'a Environment, &'a Live)> {
+    let environments = entry.environments.iter().filter_map(|name| state.environments.get(name));
+    environments.filter_map(|environment| Some((environment, environment.member(&entry.host.id)?)))
 }
 
 /// Labels and zone. A zone is pinned while a rollout is active over the host. E-HOST-UNKNOWN, E-LIMIT,
@@ -196,19 +206,78 @@ pub fn drain(state: &State, caller: &Caller, request: &DrainHost) -> Result<Deci
     Ok(caller.change(vec![Edit::Host(after)], change, before.id.clone()))
 }
 
-/// Ends a hold, and lets the standing lane try again. Which start of the agent was the newest is
-/// forgotten: of two machines with one identity, the first to check in from now on is the host.
-/// E-HOST-UNKNOWN.
+/// The host takes no change until it is released, or for as long as is said; it serves all the same, and
+/// what it was granted before runs on. A later hold replaces an earlier one. E-HOST-UNKNOWN, E-HOST-HELD.
+pub fn hold(
+    state: &State,
+    caller: &Caller,
+    request: &HoldHost,
+    now: FleetTime,
+) -> Result<Decided<HostId>, Refusal> {
+    let HoldHost { host, reason, duration } = request;
+    let before = &entry(state, host.as_str())?.host;
+    if let Some(hold @ (Hold::Clone | Hold::ForeignAssignment)) = &before.held {
+        let what = format!("{} is held already: {}", before.id, hold_text(hold));
+        let next = "see to that first; `houston host release` ends it";
+        return Err(Refusal::new(Code::HostHeld, what, next));
+    }
+    let until = duration.map(|duration| now.plus(duration));
+    let hold = Hold::Operator { name: caller.name.clone(), reason: reason.clone(), until };
+    if before.held.as_ref() == Some(&hold) {
+        return Ok(Decided::nothing(before.id.clone()));
+    }
+    let term = match duration {
+        Some(duration) => format!("for {}", Exact(*duration)),
+        None => "until it is released".to_owned(),
+    };
+    let change = Change {
+        what: format!("host.hold {}", before.id),
+        why: reason,
+        before: before.held.as_ref().map(hold_text).unwrap_or_default(),
+        after: term,
+    };
+    let after = Host { held: Some(hold), ..before.clone() };
+    Ok(caller.change(vec![Edit::Host(after)], change, before.id.clone()))
+}
+
+fn hold_text(hold: &Hold) -> String {
+    match hold {
+        Hold::Operator { name, reason, .. } => format!("held by {name}: {reason}"),
+        Hold::Clone => "two machines speak with its identity".to_owned(),
+        Hold::ForeignAssignment => "it shows an assignment that this store never gave".to_owned(),
+    }
+}
+
+/// Ends whatever keeps the host from changes: a hold, penalty boxes, and exclusions, so that the standing
+/// lane brings it the baked release, or the active rollout takes it along. E-HOST-UNKNOWN.
 pub fn release(state: &State, caller: &Caller, request: &HostChange) -> Result<Decided<HostId>, Refusal> {
     let before = entry(state, request.host.as_str())?;
     let host = &before.host;
-    let tired = before.environments.iter().filter_map(|name| {
-        let member = &state.environments.get(name)?.member(&host.id)?.member;
-        (member.lane_failures > 0).then(|| Edit::Member(Member { lane_failures: 0, ..member.clone() }))
-    });
-    let mut edits: Vec<Edit> = tired.collect();
-    if host.held.is_some() {
-        edits.push(Edit::Host(Host { held: None, start: None, ..host.clone() }));
+    let mut ended: Vec<String> = Vec::new();
+    let mut edits: Vec<Edit> = Vec::new();
+    if let Some(hold) = &host.held {
+        ended.push(hold_text(hold));
+        edits.push(Edit::Host(unheld(host)));
+    }
+    for (environment, live) in memberships_of(state, before) {
+        let name = environment.name();
+        if live.member.failures > 0 {
+            ended.push(format!("failed {} times in a row in {name}", live.member.failures));
+        }
+        if let Some(rollout) = environment.rollout.as_ref().filter(|all| all.excluded.contains(&host.id)) {
+            let mut rollout = rollout.clone();
+            rollout.excluded.remove(&host.id);
+            edits.push(Edit::Rollout(rollout));
+        }
+        let mut member = live.member.clone();
+        member.forgive_all();
+        if member.step == Step::Excepted(Exception::Excluded) {
+            ended.push(format!("left out of a rollout of {name}"));
+            (member.lane, member.step) = (Lane::Standing, Step::Waiting);
+        }
+        if member != live.member {
+            edits.push(Edit::Member(member));
+        }
     }
     if edits.is_empty() {
         return Ok(Decided::nothing(host.id.clone()));
@@ -216,10 +285,25 @@ pub fn release(state: &State, caller: &Caller, request: &HostChange) -> Result<D
     let change = Change {
         what: format!("host.release {}", host.id),
         why: &request.reason,
-        before: host.held.clone().unwrap_or_else(|| "failures in the standing lane".to_owned()),
+        before: ended.join("; "),
         after: String::new(),
     };
     Ok(caller.change(edits, change, host.id.clone()))
+}
+
+/// Whether the host is held because another machine may speak for it. E-HOST-UNKNOWN.
+pub fn is_in_doubt(state: &State, host: &HostId) -> Result<bool, Refusal> {
+    let held = &entry(state, host.as_str())?.host.held;
+    Ok(matches!(held, Some(Hold::Clone | Hold::ForeignAssignment)))
+}
+
+/// Of a clone it is forgotten which start of the agent was the newest: of two machines with one identity,
+/// the first to check in from now on is the host.
+fn unheld(host: &Host) -> Host {
+    match host.held {
+        Some(Hold::Clone | Hold::ForeignAssignment) => Host { held: None, start: None, ..host.clone() },
+        Some(Hold::Operator { .. }) | None => Host { held: None, ..host.clone() },
+    }
 }
 
 /// Ends a host's access; it keeps running what it runs. E-HOST-UNKNOWN.

@@ -2,6 +2,7 @@
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 mod control;
+mod decide;
 mod draft;
 mod plan;
 mod start;
@@ -9,6 +10,7 @@ mod start;
 mod tests;
 
 pub use control::control;
+pub use decide::decide;
 pub use plan::plan;
 pub use start::start;
 
@@ -91,7 +93,7 @@ pub fn list(state: &State, request: &ListRollouts) -> Result<Vec<RolloutSummary>
 /// Why nothing happens in an environment, or on one host of it. E-ENV-UNKNOWN, E-HOST-UNKNOWN.
 pub fn explain(state: &State, request: &Explain, now: FleetTime) -> Result<Vec<WaitingOn>, Refusal> {
     let environment = environment(state, &request.environment)?;
-    let gates = gates(state);
+    let gates = GateValues::of(state, environment, now);
     let Some(host) = &request.host else {
         return Ok(explain_environment(environment, &state.fleet, &gates, now));
     };
@@ -107,10 +109,6 @@ pub fn explain(state: &State, request: &Explain, now: FleetTime) -> Result<Vec<W
             format!("see its labels with `houston host show {host}`"),
         )),
     }
-}
-
-pub(super) fn gates(state: &State) -> GateValues {
-    GateValues { regressed: state.meta.regressed }
 }
 
 /// Adds to the rollouts whose hosts may still be on their release; the oldest are forgotten beyond the limit.

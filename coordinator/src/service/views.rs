@@ -16,19 +16,19 @@ use houston_common::id::{EnvironmentName, LabelKey, LabelValue, OperatorName, Ve
 use houston_common::policy::Policy;
 use houston_common::release::{Release, Settings, VersionSet};
 use houston_common::report::{HealthReport, Phase};
-use houston_common::rollout::WaitingOn;
+use houston_common::rollout::{Held, WaitingOn};
 use houston_common::view::{
     EnvironmentView, HostEnvironmentView, HostView, OperatorView, PackageView, ReleaseView, TokenView,
     VersionSetView, ZoneView,
 };
 
-use super::rollouts::gates;
 use crate::access::{Operator, Token};
 use crate::catalog::{NamedSet, Package};
 use crate::environment::{Environment, Live};
 use crate::fleet::Entry;
 use crate::rollout::ending::updated_in;
-use crate::rollout::explain::explain;
+use crate::rollout::explain::{explain, held as held_there};
+use crate::rollout::gates::GateValues;
 use crate::rollout::planner::floors::floor;
 use crate::state::State;
 
@@ -98,10 +98,10 @@ fn zone_view(environment: &Environment, zone: &Zone, policy: &Policy, updated: u
 
 /// With the log tails of what failed.
 pub fn host(state: &State, entry: &Entry, now: FleetTime) -> HostView {
-    let gates = gates(state);
     let environments = entry.environments.iter().filter_map(|name| {
         let environment = state.environments.get(name)?;
         let live = environment.member(&entry.host.id)?;
+        let gates = GateValues::of(state, environment, now);
         let waiting = explain(environment, &state.fleet, &gates, &entry.host.id, now)?;
         Some(host_environment(state, environment, live, waiting))
     });
@@ -113,7 +113,7 @@ pub fn host(state: &State, entry: &Entry, now: FleetTime) -> HostView {
         presence: entry.presence(),
         last_seen_ago: contact.last_seen.map(|seen| now.since(seen)),
         drained: host.drained,
-        held: host.held.clone(),
+        held: held(state, entry, now),
         revoked: host.revoked,
         agent_version: contact.agent_version.clone(),
         platforms: contact.platforms.clone(),
@@ -121,6 +121,16 @@ pub fn host(state: &State, entry: &Entry, now: FleetTime) -> HostView {
         environments: environments.collect(),
         certificate_expires: host.certificate_expires,
     }
+}
+
+/// Why a host takes no change: in all its environments, else where it does not for the longest time.
+fn held(state: &State, entry: &Entry, now: FleetTime) -> Option<Held> {
+    let environments = entry.environments.iter().filter_map(|name| state.environments.get(name));
+    let boxed = environments.filter_map(|environment| environment.member(&entry.host.id));
+    let longest = || boxed.max_by_key(|live| live.member.boxed_until);
+    // That its access was ended is said beside it.
+    let own = entry.held(now).filter(|held| *held != Held::Revoked);
+    own.or_else(|| held_there(longest()?, entry, now).filter(|held| *held != Held::Revoked))
 }
 
 /// Without log tails: a page of hosts must fit one message.

@@ -1,15 +1,25 @@
 //! Laws of each grant, at the moment when it is stored.
 
-use houston_common::id::Generation;
-use houston_common::policy::{Policy, Share};
+use std::collections::BTreeSet;
+
+use houston_common::id::{Generation, Zone};
+use houston_common::policy::{Pacing, Policy, Share};
 use houston_coordinator::environment::member::{self, Lane, Member, Step};
-use houston_coordinator::rollout::{Direction, Rollout, Stage};
+use houston_coordinator::rollout::{Direction, Rolling, Rollout, Stage};
 
 use super::{Checker, Granted};
 
 /// Hosts that may be away, of so many, under a floor.
 fn budget(share: Share, of: u32) -> u32 {
     of.saturating_sub(share.at_least_of(of))
+}
+
+/// How often batches have grown by now.
+pub(super) fn grown(rollout: &Rollout, rolling: &Rolling) -> u32 {
+    match rollout.policy.pacing {
+        Pacing::Zonal => rollout.earned + rolling.batch - 1,
+        Pacing::Striped => (rolling.wave + rolling.batch).saturating_sub(2),
+    }
 }
 
 impl Checker {
@@ -71,13 +81,14 @@ impl Checker {
         if self.grants.insert(grant.generation, granted).is_some() {
             self.broken("E27 none twice", format!("{} is granted twice", grant.generation));
         }
-        let elsewhere = self.stored.members.iter().find(|((environment, host), other)| {
-            *host == member.host && *environment != member.environment && other.grant.is_some()
-        });
-        if let Some((other, _)) = elsewhere {
-            let detail = format!("{} is granted in {} and in {}", member.host, other.0, member.environment);
+        let open = self.stored.open.get(&member.host);
+        let elsewhere =
+            open.and_then(|open| open.keys().find(|environment| **environment != member.environment));
+        if let Some(other) = elsewhere {
+            let detail = format!("{} is granted in {other} and in {}", member.host, member.environment);
             self.broken("one open grant per host", detail);
         }
+        self.takes_changes(member, taking_back);
         let rollout = match member.lane {
             Lane::Rollout(id) => self.stored.rollouts.get(&id).cloned(),
             Lane::Standing => None,
@@ -96,6 +107,19 @@ impl Checker {
         }
     }
 
+    /// Nobody is granted who is held, boxed or left out. What a commit holds is of one moment.
+    fn takes_changes(&mut self, member: &Member, taking_back: bool) {
+        let is_held = self.stored.hosts.get(&member.host).is_some_and(|host| host.held.is_some());
+        let is_boxed = member.boxed_until.is_some() && !taking_back;
+        let left_out = |rollout: &Rollout| {
+            member.lane == Lane::Rollout(rollout.id) && rollout.excluded.contains(&member.host)
+        };
+        if is_held || is_boxed || self.stored.rollouts.values().any(left_out) {
+            let detail = format!("{} is granted: held {is_held}, boxed {is_boxed}", member.host);
+            self.broken("a hold is a barrier", detail);
+        }
+    }
+
     /// Budgets in hosts, counted anew from every member's record and report. How many of the fleet may be
     /// away.
     fn floors_hold(
@@ -109,7 +133,7 @@ impl Checker {
         let law = if rollback { "E16 rollback obeys floors" } else { "E1 budget at grant" };
         let all: Vec<&Member> =
             self.members_of(&member.environment).filter(|other| other.in_service()).collect();
-        let away = |zone: Option<&houston_common::id::Zone>| {
+        let away = |zone: Option<&Zone>| {
             let of = all.iter().filter(|other| zone.is_none_or(|zone| other.zone == *zone));
             let (mut hosts, mut away) = (0, 0);
             for other in of {
@@ -118,7 +142,7 @@ impl Checker {
             }
             (hosts, away)
         };
-        let planned = |zone: Option<&houston_common::id::Zone>| {
+        let planned = |zone: Option<&Zone>| {
             let rollout = rollout?;
             // Where nothing was in service when it began, there is only today's number.
             Some(match zone {
@@ -141,7 +165,7 @@ impl Checker {
                 ));
             }
         }
-        let (hosts, _) = away(None);
+        let hosts = all.len() as u32;
         let allowed = budget(policy.fleet_floor, planned(None).unwrap_or(hosts).min(hosts));
         if let Some(detail) = found {
             self.broken(if only_by_joins { "E21 membership" } else { law }, detail);
@@ -167,8 +191,10 @@ impl Checker {
             })
             .cloned()
             .collect();
-        if let Some(other) = open.iter().find(|other| other.zone != member.zone) {
-            let detail = format!("{host} in {} while {} in {} is open", member.zone, other.host, other.zone);
+        let zones: BTreeSet<&Zone> = open.iter().map(|other| &other.zone).chain([&member.zone]).collect();
+        let Policy { pacing, zones_at_once, .. } = &rollout.policy;
+        if *pacing == Pacing::Zonal && zones.len() > *zones_at_once as usize {
+            let detail = format!("{host} in {} is granted while hosts of {zones:?} are open", member.zone);
             self.broken("E4 one zone", detail);
         }
         let Some(told) = member.told else { return };
@@ -184,7 +210,8 @@ impl Checker {
             if told.release != rollout.target || told.way_back != rollout.way_back {
                 self.broken("E15 way back pinned", format!("{host} is told {told:?} by {rollout:?}"));
             }
-            let size = self.batch_size(member, rollout);
+            let grown = self.grown_when_the_zone_began(member, rollout);
+            let size = self.batch_size(member, rollout, grown);
             let history = self.histories.entry(rollout.id).or_default();
             history.forward.insert(host.clone());
             if was_down {
@@ -222,10 +249,20 @@ impl Checker {
         }
     }
 
-    fn batch_size(&self, member: &Member, rollout: &Rollout) -> u32 {
+    /// How often batches had grown when the zone's first host was granted.
+    fn grown_when_the_zone_began(&mut self, member: &Member, rollout: &Rollout) -> u32 {
+        let grown = match &rollout.stage {
+            Stage::Rolling(rolling) => grown(rollout, rolling),
+            _ => 0,
+        };
+        let history = self.histories.entry(rollout.id).or_default();
+        *history.grown.entry(member.zone.clone()).or_insert(grown)
+    }
+
+    fn batch_size(&self, member: &Member, rollout: &Rollout, grown: u32) -> u32 {
         let hosts =
             self.members_of(&member.environment).filter(|other| other.zone == member.zone && !other.detached);
         let began_with = rollout.members.get(&member.zone).copied().unwrap_or_default();
-        rollout.policy.batch.at_most_of(began_with.min(hosts.count() as u32))
+        rollout.policy.batch_of(began_with.min(hosts.count() as u32), grown)
     }
 }

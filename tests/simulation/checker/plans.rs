@@ -15,10 +15,12 @@ use houston_coordinator::fleet::Fleet;
 use houston_coordinator::rollout::planner::{GateValues, Plan};
 use houston_coordinator::rollout::{Rollout, Stage, check};
 
+use super::grants::grown;
 use super::{Checker, Place, Violation};
 use crate::simulation::coordinator::LOST_AFTER;
 use crate::simulation::planted::Planted;
 use crate::simulation::reference;
+use crate::simulation::setting::Size;
 
 thread_local! {
     /// What was found where no checker is at hand: in the middle of a turn.
@@ -42,12 +44,15 @@ const ALLOWED: &str = "R1 every step is allowed";
 const NOTHING_LEFT: &str = "R2 nothing is left to do";
 /// Plans between two looks for what is left to do: each walks the hosts many times. Odd, so that two
 /// environments take turns.
-const LOOK_EVERY: u64 = 31;
+const LOOK_EVERY: u64 = 201;
 
 /// The minds, and the reference planner beside them. Where a bug is planted that is another law's to find,
-/// the reference is silent.
-pub(in crate::simulation) fn watched(planted: Option<Planted>) -> Minds {
+/// the reference is silent; in larger fleets it would take too long.
+pub(in crate::simulation) fn watched(planted: Option<Planted>, size: Size) -> Minds {
     let minds = planted.map_or_else(Minds::default, Planted::minds);
+    if size != Size::Small {
+        return minds;
+    }
     let check: CheckFn = match planted {
         None => check_and_judge,
         Some(planted) if is_judged(Some(planted)) => judge,
@@ -122,6 +127,10 @@ fn longest(waiting: &WaitingOn, policy: &Policy) -> Option<Duration> {
         }
         WaitingOn::Health { .. } => Some(policy.apply_deadline + LOST_AFTER),
         WaitingOn::NotHeardYet => Some(LOST_AFTER),
+        // One that nothing bounds waits for a person, or for the world.
+        WaitingOn::Gate { gate, halts_in: Some(_), .. } => {
+            policy.gates.iter().find(|of| of.name == *gate).and_then(|of| of.within)
+        }
         _ => None,
     }
 }
@@ -215,15 +224,12 @@ impl Checker {
     pub(super) fn stored_of_rollout(&mut self, rollout: &Rollout) {
         let mark = format!("{:?} {} {}", rollout.stage, rollout.failures, rollout.exceptions);
         self.mark(rollout, mark);
-        if let Stage::Rolling(rolling) = &rollout.stage
-            && rolling.wave > 0
-            && let Some(zone) = rollout.zones.get(rolling.wave as usize - 1)
-        {
+        let Stage::Rolling(rolling) = &rollout.stage else { return };
+        for (zone, granted) in rolling.granted.iter().filter(|_| rolling.wave > 0) {
             let began_with = rollout.members.get(zone).copied().unwrap_or_default();
-            let size = rollout.policy.batch.at_most_of(began_with);
-            if rolling.granted > size {
-                let detail =
-                    format!("{} of {zone} in one batch of {}, {size} allowed", rolling.granted, rollout.id);
+            let size = rollout.policy.batch_of(began_with, grown(rollout, rolling));
+            if *granted > size {
+                let detail = format!("{granted} of {zone} in one batch of {}, {size} allowed", rollout.id);
                 self.broken("E21 membership", detail);
             }
         }
@@ -250,7 +256,7 @@ impl Checker {
                 Stage::Rolling(rolling) => (rolling.wave, rolling.batch),
                 _ => (rollout.waves(), 0),
             };
-            self.mark(&rollout, format!("{} {:?} {batch:?}", after.host, after.step));
+            self.mark(&rollout, format!("{} {:?} {batch:?} {}", after.host, after.step, after.retries));
         }
     }
 

@@ -1,8 +1,9 @@
 //! Laws of how a rollout goes on.
 
+use houston_common::policy::gate::{Condition, Gate};
 use houston_common::rollout::Cause;
 use houston_coordinator::environment::member::{Lane, Member, Step};
-use houston_coordinator::rollout::{Rollout, Stage};
+use houston_coordinator::rollout::{Rolling, Rollout, Stage};
 
 use super::{Checker, Commit, is_rolling};
 
@@ -41,7 +42,7 @@ impl Checker {
             self.broken("E17 no rollback of a rollback", detail);
         }
         let goes_on = match (&before.stage, &after.stage) {
-            (Stage::Baking { wave, .. }, Stage::Rolling(_) | Stage::Succeeded) => {
+            (Stage::Baking { wave, .. }, Stage::Gated { .. } | Stage::Rolling(_) | Stage::Succeeded) => {
                 let since = self.histories.entry(after.id).or_default().baking_since.take();
                 let baked = since.map_or(0, |since| now - since);
                 let due = before.bake_of(*wave).as_millis() as u64;
@@ -52,7 +53,17 @@ impl Checker {
                 true
             }
             (Stage::Rolling(before), Stage::Rolling(after)) => {
-                after.batch > before.batch || after.granted < before.granted
+                let granted = |rolling: &Rolling| rolling.granted.values().sum::<u32>();
+                after.batch > before.batch || granted(after) < granted(before)
+            }
+            (Stage::Gated { before: wave, .. }, Stage::Rolling(_) | Stage::Succeeded) => {
+                let asks = |gate: &&Gate| matches!(gate.condition, Condition::Approval { .. });
+                // The word of a person and what follows from it are one commit.
+                if let Some(gate) = after.undecided(*wave).find(asks) {
+                    let detail = format!("{} passed {}, which nobody had approved", after.id, gate.name);
+                    self.broken("gates are closed", detail);
+                }
+                true
             }
             (Stage::Rolling(_), Stage::Succeeded) => {
                 self.broken("E5 bake", format!("{} succeeded without a bake", after.id));

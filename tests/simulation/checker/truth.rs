@@ -195,13 +195,10 @@ impl Checker {
             switches.push(to);
         }
         let seen_back = switches.iter().position(|release| *release == back);
-        let seen_target = switches.iter().rposition(|release| *release == target);
+        let after_back = seen_back.map_or(&[][..], |at| &switches[at..]);
+        let again = after_back.iter().filter(|release| **release == target).count() as u32;
         let forward = rollout.direction == houston_coordinator::rollout::Direction::Forward;
-        if let (Some(back_at), Some(target_at)) = (seen_back, seen_target)
-            && forward
-            && target != back
-            && target_at > back_at
-        {
+        if forward && target != back && again > rollout.policy.retries {
             let detail = format!("{} in rollout {id}: {switches:?}", site.host);
             return self.broken("E13 no flapping", detail);
         }
@@ -214,9 +211,12 @@ impl Checker {
     /// What fails everywhere reaches one host; what fails in a zone reaches its first batch.
     fn exposure_is_bounded(&mut self, site: Site<'_>, rollout: &houston_coordinator::rollout::Rollout) {
         let Some(history) = self.histories.get(&rollout.id) else { return };
+        let manners: Vec<Manner> = site.machine.manners_of(&rollout.target.digest());
+        if manners.iter().all(|manner| !manner.is_bad_everywhere() && !matches!(manner, Manner::SickIn(_))) {
+            return;
+        }
         let exposed: Vec<&HostId> =
             history.exposed.iter().filter(|host| !history.was_down.contains(*host)).collect();
-        let manners: Vec<Manner> = site.machine.manners_of(&rollout.target.digest());
         if manners.iter().any(|manner| manner.is_bad_everywhere()) && exposed.len() > 1 {
             let detail = format!("{} reached {exposed:?} with what is {manners:?}", rollout.id);
             return self.broken("E7 bounded exposure", detail);

@@ -86,12 +86,6 @@ impl SimulatedHost {
         let machine = self.machine.borrow();
         machine.journaled(&self.environment)?.stamp.map(|stamp| stamp.generation)
     }
-
-    /// Whether what happens now undoes an activation: the second attempt of its generation.
-    fn undoes(&self) -> bool {
-        let machine = self.machine.borrow();
-        machine.journaled(&self.environment).is_some_and(|state| state.phase() == Phase::Reverting)
-    }
 }
 
 impl Disk {
@@ -193,7 +187,10 @@ impl Host for SimulatedHost {
     }
 
     fn run_hook(&mut self, hook: HookStep<'_>) -> Result<(), StepError> {
-        let (generation, undoes) = (self.generation(), self.undoes());
+        let journaled = self.machine.borrow().journaled(&self.environment);
+        let generation = journaled.as_ref().and_then(|state| state.stamp).map(|stamp| stamp.generation);
+        // What happens now undoes an activation: it is the second attempt of its generation.
+        let undoes = journaled.is_some_and(|state| state.phase() == Phase::Reverting);
         let environment = self.environment.clone();
         let ran = self.effect((100, 1_500), |machine, _| {
             machine.happened.push(Happened::Hook {

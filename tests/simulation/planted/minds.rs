@@ -51,7 +51,7 @@ fn as_it_is(_: &mut Rollout) {}
 
 fn make_healthy(seen: &mut Seen) {
     if let Some(report) = seen.report.as_mut() {
-        report.health = HealthReport::Healthy { for_at_least: std::time::Duration::ZERO };
+        report.health = HealthReport::Healthy { for_at_least: std::time::Duration::ZERO, passes: 0 };
     }
 }
 
@@ -169,7 +169,7 @@ pub(super) fn write_after_halt(
                 return plan;
             };
             let before = |rollout: &mut Rollout| {
-                rollout.stage = Stage::Rolling(Rolling { granted: 0, ..rolling });
+                rollout.stage = Stage::Rolling(Rolling { granted: [].into(), ..rolling });
                 (rollout.first_failure, rollout.failures, rollout.exceptions) = (None, 0, 0);
                 without_floors(rollout);
             };
@@ -396,7 +396,7 @@ pub(super) fn fold_healthy(
 ) -> Folded {
     let mut report = report.clone();
     if report.phase == Phase::Settled {
-        report.health = HealthReport::Healthy { for_at_least: std::time::Duration::ZERO };
+        report.health = HealthReport::Healthy { for_at_least: std::time::Duration::ZERO, passes: 0 };
     }
     fold::fold(member, rollout, &report, now)
 }

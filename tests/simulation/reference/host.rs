@@ -1,13 +1,13 @@
 //! What one host is to the reference planner, from its own records alone.
 
-use houston_common::digest::ReleaseDigest;
 use houston_common::id::EnvironmentName;
 use houston_common::release::Release;
 use houston_common::report::{EnvironmentReport, HealthReport, Phase};
+use houston_common::rollout::Exception;
 use houston_coordinator::environment::member::{Lane, Member, Step};
 use houston_coordinator::environment::{Environment, Live};
 use houston_coordinator::fleet::Entry;
-use houston_coordinator::rollout::{Direction, Rollout};
+use houston_coordinator::rollout::{Direction, Rollout, Stage};
 
 pub(super) struct Host<'a> {
     pub(super) member: &'a Member,
@@ -18,6 +18,11 @@ pub(super) struct Host<'a> {
     pub(super) is_busy_elsewhere: bool,
     /// By its own measurement.
     pub(super) runs_target: bool,
+    /// The rollout that it is in takes its change back, or left it out by name.
+    pub(super) goes_back: bool,
+    pub(super) is_excluded: bool,
+    /// Told to prepare by the plan that is judged.
+    pub(super) is_asked: bool,
 }
 
 impl<'a> Host<'a> {
@@ -25,8 +30,11 @@ impl<'a> Host<'a> {
         live: &'a Live,
         entry: &'a Entry,
         environment: &EnvironmentName,
-        target: Option<ReleaseDigest>,
+        rollout: Option<&Rollout>,
     ) -> Self {
+        let target = rollout.map(|rollout| rollout.target.digest());
+        let is_in = |rollout: &&Rollout| !live.member.detached && live.member.joined < rollout.id;
+        let own = rollout.filter(is_in);
         let report = live.report.as_ref();
         let running = report.and_then(|report| report.running);
         Self {
@@ -36,6 +44,9 @@ impl<'a> Host<'a> {
             is_open: live.member.grant.is_some(),
             is_busy_elsewhere: entry.granted_in.as_ref().is_some_and(|name| name != environment),
             runs_target: running.is_some() && running == target,
+            goes_back: own.is_some_and(|rollout| rollout.stage == Stage::RollingBack),
+            is_excluded: own.is_some_and(|rollout| rollout.excluded.contains(&live.member.host)),
+            is_asked: false,
         }
     }
 
@@ -43,8 +54,10 @@ impl<'a> Host<'a> {
         self.entry.contact.last_seen.is_some() && !self.entry.contact.lost
     }
 
+    /// The penalty box keeps it from what is new, and not from the way back.
     pub(super) fn is_held(&self) -> bool {
-        self.entry.host.held.is_some() || self.entry.host.revoked
+        let is_boxed = self.member.boxed_until.is_some() && !self.goes_back;
+        self.entry.host.held.is_some() || self.entry.host.revoked || is_boxed
     }
 
     /// It can be told to change now.
@@ -99,7 +112,7 @@ impl<'a> Host<'a> {
         let has_begun =
             !matches!(self.step_in(rollout), Step::Waiting | Step::Preparing | Step::Ready | Step::Granted);
         let is_settled = self.step_in(rollout) == Step::Settled;
-        self.is_in(rollout) && !self.is_open && (is_settled || (ran_it && !has_begun))
+        self.is_in(rollout) && !self.is_open && (is_settled || (ran_it && !has_begun && !self.is_excluded))
     }
 
     pub(super) fn is_well(&self) -> bool {
@@ -111,7 +124,20 @@ impl<'a> Host<'a> {
     pub(super) fn is_to_move(&self, rollout: &Rollout) -> bool {
         let is_waiting =
             matches!(self.step_in(rollout), Step::Waiting | Step::Preparing | Step::Ready | Step::Granted);
-        self.is_in(rollout) && !self.is_open && is_waiting && !self.is_updated(rollout)
+        self.is_in(rollout) && !self.is_open && !self.is_excluded && is_waiting && !self.is_updated(rollout)
+    }
+
+    /// It was left out by name, and that is not written at it yet.
+    pub(super) fn is_to_leave_out(&self, rollout: &Rollout) -> bool {
+        use Step::{Granted, Preparing, Ready, Waiting};
+        let is_waiting = matches!(self.step_in(rollout), Waiting | Preparing | Ready | Granted);
+        self.is_excluded && !self.is_open && is_waiting && !self.goes_back
+    }
+
+    /// It failed, went back by itself, and has tries left.
+    pub(super) fn is_to_retry(&self, rollout: &Rollout) -> bool {
+        let has_failed = self.is_in(rollout) && !self.is_open && self.step_in(rollout) == Step::Reverted;
+        has_failed && self.is_heard() && !self.is_held() && self.member.retries < rollout.policy.retries
     }
 
     pub(super) fn has_started(&self, rollout: &Rollout) -> bool {
@@ -133,7 +159,7 @@ impl<'a> Host<'a> {
             }
             _ => false,
         };
-        self.is_in(rollout) && !self.is_open && !is_done && self.has_started(rollout)
+        self.is_in(rollout) && !self.is_open && !self.is_excluded && !is_done && self.has_started(rollout)
     }
 
     /// The standing lane owes it the baked release, or has some to give.
@@ -148,7 +174,7 @@ impl<'a> Host<'a> {
             && (!definition.baked.is_empty() || self.in_service())
             && member.settled != Some(definition.baked)
             && (member.owes || !(has_failed || is_unresolved))
-            && member.lane_failures < 3
+            && member.step != Step::Excepted(Exception::Excluded)
     }
 
     pub(super) fn is_told_in_lane(&self, baked: Release, step: Step) -> bool {

@@ -1,26 +1,86 @@
 //! What each stage of a rollout allows.
 
+use std::time::Duration;
+
 use houston_common::id::{HostId, Zone};
+use houston_common::policy::Pacing;
+use houston_common::policy::gate::{Before, Gate};
 use houston_common::release::Release;
 use houston_common::rollout::Exception;
 use houston_coordinator::environment::member::{Lane, Step};
-use houston_coordinator::rollout::{Direction, Rolling, Rollout};
+use houston_coordinator::rollout::gates::Value;
+use houston_coordinator::rollout::{Direction, Rolling, Rollout, Stage};
 
 use super::host::Host;
 use super::{Move, Reference, at_most};
 
+/// Zones that change at the same time.
+pub(super) fn together(rollout: &Rollout) -> usize {
+    match rollout.policy.pacing {
+        Pacing::Zonal => rollout.policy.zones_at_once.max(1) as usize,
+        Pacing::Striped => rollout.zones.len(),
+    }
+}
+
+/// The one box, and after it groups of zones, or stripes over all of them.
+fn waves(rollout: &Rollout) -> u32 {
+    1 + match rollout.policy.pacing {
+        Pacing::Zonal => rollout.zones.len().div_ceil(together(rollout)) as u32,
+        Pacing::Striped => rollout.stripes,
+    }
+}
+
 /// The zones of a wave. The one box, wave 0, may be in any.
 fn zones_of_wave(rollout: &Rollout, wave: u32) -> &[Zone] {
-    let index = (wave as usize).checked_sub(1);
-    index.and_then(|index| rollout.zones.get(index)).map_or(&[], std::slice::from_ref)
+    if wave == 0 || wave >= waves(rollout) {
+        return &[];
+    }
+    match rollout.policy.pacing {
+        Pacing::Zonal => {
+            let first = (wave as usize - 1) * together(rollout);
+            &rollout.zones[first..rollout.zones.len().min(first + together(rollout))]
+        }
+        Pacing::Striped => &rollout.zones,
+    }
+}
+
+/// Every stripe but the last is one batch, and leaves the others to those after it.
+fn is_one_batch(rollout: &Rollout, wave: u32) -> bool {
+    rollout.policy.pacing == Pacing::Striped && wave < rollout.stripes
+}
+
+fn gates_before(rollout: &Rollout, wave: u32) -> impl Iterator<Item = &Gate> {
+    let last = waves(rollout);
+    rollout.policy.gates.iter().filter(move |gate| match gate.before {
+        Before::OneBox => wave == 0,
+        Before::FirstWave => wave == 1 && wave < last,
+        Before::EachWave => (1..last).contains(&wave),
+        Before::End => wave >= last,
+    })
+}
+
+fn has_granted(rolling: &Rolling) -> bool {
+    rolling.granted.values().any(|granted| *granted > 0)
 }
 
 impl<'a> Reference<'a> {
     /// Hosts of a zone that are granted together. Hosts that join make it no larger.
-    fn batch_size(&self, rollout: &Rollout, zone: &Zone) -> usize {
-        let today = self.count(|host| host.member.zone == *zone && !host.member.detached);
-        let at_first = rollout.members.get(zone).map_or(0, |hosts| *hosts as usize);
-        at_most(rollout.policy.batch, at_first.min(today))
+    fn batch_size(&self, rollout: &Rollout, zone: &Zone, wave: u32, batch: u32) -> usize {
+        let today = self.count(|host| host.member.zone == *zone && !host.member.detached) as u32;
+        let at_first = rollout.members.get(zone).copied().unwrap_or(0);
+        let grown = match rollout.policy.pacing {
+            Pacing::Zonal => rollout.earned + batch - 1,
+            Pacing::Striped => wave - 1 + batch - 1,
+        };
+        rollout.policy.batch_of(at_first.min(today), grown) as usize
+    }
+
+    /// Hosts of a zone that the batch can still take, those that the plan has granted left out.
+    fn room(&self, rollout: &Rollout, rolling: &Rolling, zone: &Zone) -> usize {
+        let is_new = |host: &Host<'a>| host.is_open && host.member.grant.is_none();
+        let now = self.count(|host| host.member.zone == *zone && is_new(host));
+        let granted = rolling.granted.get(zone).map_or(0, |granted| *granted as usize) + now;
+        self.batch_size(rollout, zone, rolling.wave, rolling.batch).saturating_sub(granted)
     }
 
     /// Wave 0: one host alone, a healthy one where there is one, of the first zone that has one.
@@ -47,16 +107,16 @@ impl<'a> Reference<'a> {
                 chosen.is_none() && is_free(host) && best == Some(place(host))
             }),
             Move::Prepare(id, _) => self.is(id, |host| {
-                let is_near = rollout.zones.first() == Some(&host.member.zone) || is_chosen(id);
-                self.is_to_prepare(host, rollout) && is_near
+                (is_chosen(id) && self.is_to_prepare(host, rollout))
+                    || self.prepares(id, rollout, rolling.wave)
             }),
             Move::Grant(id, _) => self.is(id, |host| {
                 let is_ready = is_free(host) && host.step_in(rollout) == Step::Ready;
-                let is_first = rolling.granted == 0 && !self.any(|host| host.is_moving(rollout));
+                let is_first = !has_granted(rolling) && !self.any(|host| host.is_moving(rollout));
                 is_chosen(id) && is_ready && is_first && self.floors_hold_in(host, rollout, rollout.target)
             }),
             Move::NextBatch => chosen.is_some_and(|host| {
-                is_free(host) && host.step_in(rollout) == Step::Ready && rolling.granted > 0
+                is_free(host) && host.step_in(rollout) == Step::Ready && has_granted(rolling)
             }),
             Move::Bake => {
                 let is_proved = chosen.is_some_and(|host| host.is_updated(rollout) && host.is_well());
@@ -82,59 +142,133 @@ impl<'a> Reference<'a> {
         to.is_empty() || self.floors_hold(host, &rollout.policy, Some(rollout))
     }
 
-    /// Prepare runs one wave ahead.
+    /// Prepare runs one wave ahead, by as many hosts as the two waves move.
     fn prepares(&self, id: &HostId, rollout: &Rollout, wave: u32) -> bool {
-        let near = [zones_of_wave(rollout, wave), zones_of_wave(rollout, wave + 1)].concat();
-        self.is(id, |host| near.contains(&host.member.zone) && self.is_to_prepare(host, rollout))
+        let one_box = match &rollout.stage {
+            Stage::Rolling(rolling) => rolling.one_box.as_ref(),
+            _ => None,
+        };
+        self.is(id, |host| {
+            let zone = &host.member.zone;
+            let of = [wave, wave + 1].into_iter().filter(|wave| zones_of_wave(rollout, *wave).contains(zone));
+            let wanted = of.map(|wave| {
+                let is_limited = is_one_batch(rollout, wave);
+                if is_limited { self.batch_size(rollout, zone, wave, 1) } else { usize::MAX }
+            });
+            let wanted = wanted.fold(0, usize::saturating_add);
+            // The one box is asked besides.
+            let is_asked = |host: &Host<'a>| host.is_asked && Some(&host.member.host) != one_box;
+            let has_begun = |host: &Host<'a>| {
+                matches!(host.step_in(rollout), Step::Preparing | Step::Ready) && !host.is_held()
+            };
+            let is_begun = |host: &Host<'a>| host.is_to_move(rollout) && (is_asked(host) || has_begun(host));
+            let begun = self.count(|host| host.member.zone == *zone && is_begun(host));
+            begun < wanted && self.is_to_prepare(host, rollout)
+        })
     }
 
     pub(super) fn wave_allows(&self, step: Move<'_>, rollout: &Rollout, rolling: &Rolling) -> bool {
         let zones = zones_of_wave(rollout, rolling.wave);
+        let is_one_batch = is_one_batch(rollout, rolling.wave);
+        let has_room = |host: &Host<'a>| self.room(rollout, rolling, &host.member.zone) > 0;
         let here = |host: &Host<'a>| zones.contains(&host.member.zone) && host.is_to_move(rollout);
         let is_ready = |host: &Host<'a>| here(host) && host.is_free() && host.step_in(rollout) == Step::Ready;
         let is_open = self.any(|host| host.is_moving(rollout));
         let is_unknown = self.any(|host| self.is_unknown(rollout, host));
-        let own =
-            |host: &Host<'a>| host.member.lane == Lane::Rollout(rollout.id) || host.member.grant.is_none();
+        let is_quiet = !is_open && !is_unknown;
+        let has_begun = has_granted(rolling) || self.any(|host| host.is_open && host.member.grant.is_none());
+        // A stripe whose grants have shown nothing is tried again with others.
+        let is_proved = rolling
+            .granted
+            .keys()
+            .all(|zone| self.any(|host| host.member.zone == *zone && host.is_updated(rollout)));
+        let is_over = !is_one_batch || (!is_proved && !self.any(|host| is_ready(host) && has_room(host)));
+        let is_next = is_quiet && has_granted(rolling) && is_over && self.any(is_ready);
         // Nobody is left who could still have a turn in this wave.
-        let waits = |host: &Host<'a>| here(host) && !host.is_held() && !host.entry.contact.lost;
-        let is_done = !is_open && !is_unknown && !self.any(waits);
+        let waits = |host: &Host<'a>| {
+            here(host) && !host.is_held() && !host.entry.contact.lost && (!is_one_batch || has_room(host))
+        };
+        let is_done = is_quiet && !is_next && !self.any(waits);
+        let retries = |host: &Host<'a>| zones.contains(&host.member.zone) && host.is_to_retry(rollout);
+        let is_end = is_done && !self.any(retries);
         match step {
             Move::Prepare(id, _) => self.prepares(id, rollout, rolling.wave),
             Move::Grant(id, _) => self.is(id, |host| {
-                let now = self.count(|host| host.is_open && host.member.grant.is_none());
-                let granted = rolling.granted as usize + now;
-                let fits = granted == 0 || (is_open && granted < self.batch_size(rollout, &host.member.zone));
+                let own = |host: &Host<'a>| {
+                    host.member.lane == Lane::Rollout(rollout.id) || host.member.grant.is_none()
+                };
                 let is_alone = !self.any(|host| host.is_moving(rollout) && !own(host));
-                // Those that are down go first, and cost nothing.
-                let is_first = !host.may_serve() || !self.any(|host| is_ready(host) && !host.may_serve());
+                // Those that are down go first in their zone, and cost nothing.
+                let is_down = |other: &Host<'a>| {
+                    is_ready(other) && other.member.zone == host.member.zone && !other.may_serve()
+                };
                 is_ready(host)
-                    && fits
+                    && has_room(host)
+                    && (is_one_batch || is_open || !has_begun)
                     && is_alone
-                    && is_first
+                    && (!host.may_serve() || !self.any(is_down))
                     && !is_unknown
+                    && !is_next
                     && self.floors_hold_in(host, rollout, rollout.target)
             }),
-            Move::NextBatch => self.any(is_ready) && !is_open && !is_unknown && rolling.granted > 0,
+            Move::NextBatch => is_next,
+            Move::Retry(id) => is_done && self.is(id, retries),
             Move::Except(id, Exception::Silent) => {
-                is_done && self.is(id, |host| here(host) && !host.is_held())
+                is_end && !is_one_batch && self.is(id, |host| here(host) && !host.is_held())
             }
-            Move::Except(id, Exception::Held) => is_done && self.is(id, |host| here(host) && host.is_held()),
-            Move::Bake => is_done && !self.any(here),
+            Move::Except(id, Exception::Held) => {
+                is_end && !is_one_batch && self.is(id, |host| here(host) && host.is_held())
+            }
+            Move::Bake => is_end && (is_one_batch || !self.any(here)),
             _ => false,
         }
     }
 
     pub(super) fn bake_allows(&self, step: Move<'_>, rollout: &Rollout, wave: u32, is_baked: bool) -> bool {
         let is_over = is_baked && !self.any(|host| self.is_unknown(rollout, host));
-        let is_last = wave as usize >= rollout.zones.len();
-        let is_end = is_over && is_last && !self.any(|host| host.is_to_move(rollout));
-        let somebody = rollout.target.is_empty() || self.any(|host| host.is_updated(rollout));
-        let is_left = |id: &HostId| is_over && is_last && self.is(id, |host| host.is_to_move(rollout));
-        let is_held = |id: &HostId| self.is(id, Host::is_held);
+        let is_gated = gates_before(rollout, wave + 1).next().is_some();
         match step {
             Move::Prepare(id, _) => self.prepares(id, rollout, wave),
-            Move::NextWave => is_over && !is_last,
+            Move::Gate(before) => is_over && is_gated && before == wave + 1,
+            step => is_over && !is_gated && self.entry_allows(step, rollout, wave + 1),
+        }
+    }
+
+    /// Each gate that nobody has opened by a word must be open at the same time.
+    pub(super) fn gate_allows(
+        &self,
+        step: Move<'_>,
+        rollout: &Rollout,
+        before: u32,
+        stood: Duration,
+    ) -> bool {
+        let is_decided =
+            |gate: &Gate| rollout.decisions.iter().any(|by| by.gate == gate.name && by.before == before);
+        let is_shut =
+            |gate: &&Gate| !is_decided(gate) && self.gates.gates.get(&gate.name) != Some(&Value::Open);
+        let mut shut = gates_before(rollout, before).filter(is_shut).peekable();
+        let is_open = shut.peek().is_none();
+        if shut.any(|gate| gate.within.is_some_and(|within| within <= stood)) {
+            return step == Move::Halt;
+        }
+        match step {
+            Move::Prepare(id, _) => self.prepares(id, rollout, before.saturating_sub(1)),
+            step => {
+                let is_over = is_open && !self.any(|host| self.is_unknown(rollout, host));
+                is_over && self.entry_allows(step, rollout, before)
+            }
+        }
+    }
+
+    /// Nothing stands before the wave, or the end, any more.
+    fn entry_allows(&self, step: Move<'_>, rollout: &Rollout, wave: u32) -> bool {
+        let is_last = wave >= waves(rollout);
+        let is_end = is_last && !self.any(|host| host.is_to_move(rollout));
+        let somebody = rollout.target.is_empty() || self.any(|host| host.is_updated(rollout));
+        let is_left = |id: &HostId| is_last && self.is(id, |host| host.is_to_move(rollout));
+        let is_held = |id: &HostId| self.is(id, Host::is_held);
+        match step {
+            Move::NextWave => !is_last,
             Move::Except(id, Exception::PassedBy) => is_left(id) && !is_held(id),
             Move::Except(id, Exception::Held) => is_left(id) && is_held(id),
             Move::Halt => is_end && !somebody,
@@ -143,7 +277,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    /// One zone at a time, as fast as floors and the rollback's batch allow.
+    /// As many zones at a time as on the way forward, as fast as floors and the rollback's batch allow.
     pub(super) fn way_back_allows(&self, step: Move<'_>, rollout: &Rollout) -> bool {
         let to = match rollout.direction {
             Direction::Forward => rollout.way_back,
@@ -152,20 +286,23 @@ impl<'a> Reference<'a> {
         let is_left = |host: &Host<'a>| host.is_to_take_back(rollout) && !host.is_held();
         let can_go = |host: &Host<'a>| is_left(host) && host.is_free();
         let moving = self.count(|host| host.is_moving(rollout));
-        let has = |zone: &&Zone, is: &dyn Fn(&Host<'a>) -> bool| {
-            self.any(|host| host.member.zone == **zone && is(host))
+        let has = |zone: &Zone, is: &dyn Fn(&Host<'a>) -> bool| {
+            self.any(|host| host.member.zone == *zone && is(host))
         };
-        let current = rollout.zones.iter().find(|zone| has(zone, &|host| host.is_moving(rollout)));
-        let current = current.or_else(|| rollout.zones.iter().find(|zone| has(zone, &can_go)));
+        let (busy, idle): (Vec<&Zone>, Vec<&Zone>) =
+            rollout.zones.iter().partition(|zone| has(zone, &|host| host.is_moving(rollout)));
+        let idle = idle.into_iter().filter(|zone| has(zone, &can_go));
+        let current: Vec<&Zone> = busy.into_iter().chain(idle).take(together(rollout)).collect();
         let hosts: u32 = rollout.members.values().sum();
         let is_done = moving == 0 && !self.any(|host| is_left(host) && !host.entry.contact.lost);
         match step {
             Move::Grant(id, _) => self.is(id, |host| {
-                let is_down =
-                    |host: &Host<'a>| can_go(host) && Some(&host.member.zone) == current && !host.may_serve();
+                let is_down = |other: &Host<'a>| {
+                    can_go(other) && other.member.zone == host.member.zone && !other.may_serve()
+                };
                 let is_first = !host.may_serve() || !self.any(is_down);
                 can_go(host)
-                    && Some(&host.member.zone) == current
+                    && current.contains(&&host.member.zone)
                     && is_first
                     && moving < at_most(rollout.policy.rollback_batch, hosts as usize)
                     && self.floors_hold_in(host, rollout, to)

@@ -2,13 +2,17 @@
 
 use houston_common::id::{EnvironmentName, HostId};
 use houston_common::policy::Policy;
-use houston_common::rollout::WaitingOn;
+use houston_common::rollout::{Closed, WaitingOn};
 use houston_coordinator::rollout::planner::GateValues;
 
 use super::{Event, FLOOR_PATIENCE_MS, GONE_PERCENT, Last, World, ZONES};
 use crate::simulation::coordinator::LOST_AFTER;
 use crate::simulation::operator::Order;
 use crate::simulation::script::Library;
+
+/// Batches of all zones, and hosts of the standing lane: the smallest share that is drawn is a fifth, and
+/// a floor leaves a seventh.
+const TURNS_OF_SHARES: u64 = 60;
 
 impl World {
     /// From now on nothing goes wrong, and every environment is given a release that is good.
@@ -24,13 +28,20 @@ impl World {
             let mut machine = node.machine.borrow_mut();
             (machine.fuse, machine.sick_until, machine.full_until) = (None, 0, 0);
             node.loses_power = false;
-            if self.checker.stored.hosts.contains_key(host) {
+            let Some(stored) = self.checker.stored.hosts.get(host) else { continue };
+            if stored.drained {
                 orders.push(Order::Drain { host: host.clone(), drained: false });
             }
+            if stored.held.is_some() {
+                orders.push(Order::Release { host: host.clone() });
+            }
         }
-        let patience = if self.nemesis.chance(GONE_PERCENT) { self.lose_one_host() } else { 1_000 };
+        let is_gone = self.nemesis.chance(GONE_PERCENT);
+        let patience = if is_gone && !self.is_left_out("host gone") { self.lose_one_host() } else { 1_000 };
         for (environment, policy) in &self.policies {
-            let policy = Box::new(policy.clone());
+            let mut policy = Box::new(policy.clone());
+            // Nobody is in a hurry any more.
+            policy.gates.iter_mut().for_each(|gate| gate.within = None);
             orders.push(Order::Apply { environment: environment.clone(), policy, mode: Some("fine") });
             let is_empty = !self
                 .checker
@@ -47,10 +58,12 @@ impl World {
                 supersede: true,
                 force: true,
                 allow_outage: false,
+                exclude: Vec::new(),
             });
         }
         orders.reverse();
-        self.last = Some(Last { orders, deadline: self.now + self.bound_ms(), ..Last::default() });
+        self.last =
+            Some(Last { orders, began: self.now, deadline: self.now + self.bound_ms(), ..Last::default() });
         self.at(self.now + patience, Event::Last);
     }
 
@@ -68,24 +81,30 @@ impl World {
     /// Within this all must be at rest: every wait that the policies name, for each host in turn, and
     /// patience for what was under way.
     pub(super) fn bound_ms(&self) -> u64 {
-        let hosts = self.nodes.len() as u64;
+        // Of a large fleet shares go, not hosts.
+        let turns = if self.setting.size.is_small() { self.nodes.len() as u64 } else { TURNS_OF_SHARES };
         let of_policy = |policy: &Policy| {
             let bakes = policy.bake.one_box + policy.bake.first_zone + policy.bake.later_zones * ZONES as u32;
             let host = policy.start_within + policy.apply_deadline;
-            (bakes + host * (hosts as u32 + 3)).as_millis() as u64
+            (bakes + host * (turns as u32 + 3)).as_millis() as u64
         };
         2 * self.policies.values().map(of_policy).sum::<u64>() + FLOOR_PATIENCE_MS + 900_000
     }
 
     pub(super) fn last(&mut self) {
-        self.at(self.now + 1_000, Event::Last);
         let is_up = self.coordinator.is_some();
         let Some(last) = self.last.as_mut() else { return };
         if is_up && let Some(order) = last.orders.pop() {
+            self.at(self.now + 1_000, Event::Last);
             return self.order(order);
         }
+        let look = if self.setting.size.is_small() { 5_000 } else { 10_000 };
+        self.at(self.now + look, Event::Last);
+        let Some(last) = self.last.as_ref() else { return };
         let (deadline, was_at_rest) = (last.deadline, last.at_rest);
         self.allow_outages();
+        self.approve();
+        self.free_the_boxed();
         let unrest = self.unrest();
         match (unrest, was_at_rest) {
             (None, None) => {
@@ -117,8 +136,9 @@ impl World {
         let Some(coordinator) = &self.coordinator else { return Vec::new() };
         let state = coordinator.core.state();
         let Some(environment) = state.environments.get(environment) else { return Vec::new() };
-        let gates = GateValues { regressed: state.meta.regressed };
-        (self.minds.plan)(environment, &state.fleet, &gates, coordinator.fleet_time(self.now)).waiting
+        let now = coordinator.fleet_time(self.now);
+        let gates = GateValues::of(state, environment, now);
+        (self.minds.plan)(environment, &state.fleet, &gates, now).waiting
     }
 
     /// Sick hosts of zones to come can use up a floor. The wait has a name, and an operator a way out.
@@ -140,8 +160,37 @@ impl World {
                     supersede: true,
                     force: true,
                     allow_outage: true,
+                    exclude: Vec::new(),
                 });
             }
+        }
+    }
+
+    /// In the end somebody says yes to whatever waits for that, and passes over what nothing else would open.
+    fn approve(&mut self) {
+        for environment in self.policies.keys().cloned().collect::<Vec<_>>() {
+            let answer = |waiting: &WaitingOn| match waiting {
+                WaitingOn::Gate { closed: Closed::Approval { .. }, .. } => Some(None),
+                // Before the one box there is nobody who could give evidence.
+                WaitingOn::Gate { closed: Closed::Evidence { passes: 0, .. }, .. } => Some(Some("evidence")),
+                _ => None,
+            };
+            let answer = self.waiting(&environment).iter().find_map(answer);
+            if let (Some(skip), Some(last)) = (answer, self.last.as_mut())
+                && last.orders.is_empty()
+            {
+                last.orders.push(Order::Decide { environment, skip });
+            }
+        }
+    }
+
+    /// A host may have failed once too often while the faults lasted. Nobody waits for hours.
+    fn free_the_boxed(&mut self) {
+        let members = self.checker.stored.members.values();
+        let boxed: Vec<HostId> =
+            members.filter(|member| member.is_boxed()).map(|member| member.host.clone()).collect();
+        if let Some(last) = self.last.as_mut().filter(|last| last.orders.is_empty()) {
+            last.orders.extend(boxed.into_iter().map(|host| Order::Release { host }));
         }
     }
 

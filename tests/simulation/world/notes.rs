@@ -4,27 +4,37 @@ use houston_coordinator::records;
 use houston_coordinator::state::Edit;
 use houston_coordinator::store::Change;
 
-use super::World;
+use super::{Telling, World};
 
 impl World {
-    /// Notes what happened: into the trace's number, and for whoever looks.
+    /// Notes what happened, for whoever asked to be told.
     pub(super) fn note(&mut self, what: impl FnOnce() -> String) {
-        let line = format!("{:>9} {}", self.now, what());
-        for byte in line.bytes() {
-            self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        if self.setting.telling == Telling::Nothing {
+            return;
         }
-        if self.setting.is_shown {
-            println!("{line}");
+        let line = format!("{:>9} {}", self.now, what());
+        match self.setting.telling {
+            Telling::Nothing => {}
+            Telling::Trace => {
+                for byte in line.bytes() {
+                    self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+                }
+            }
+            Telling::Print => println!("{line}"),
+            Telling::Keep => self.lines.push(line),
         }
     }
 
-    pub(super) fn note_commits(&mut self) {
-        for (epoch, changes) in self.store.take_log() {
-            for change in &changes {
-                self.note_change(change);
+    /// Whether there were any.
+    pub(super) fn note_commits(&mut self) -> bool {
+        let commits = self.store.take_log();
+        for (epoch, changes) in &commits {
+            if self.setting.telling != Telling::Nothing {
+                changes.iter().for_each(|change| self.note_change(change));
             }
-            self.checker.committed(epoch, &changes, self.now);
+            self.checker.committed(*epoch, changes, self.now);
         }
+        !commits.is_empty()
     }
 
     pub(super) fn note_change(&mut self, change: &Change) {

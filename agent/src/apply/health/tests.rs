@@ -70,13 +70,13 @@ fn every_check_of_every_service_counts_and_silence_is_no_health() {
     watch.observe(due[1].id, Ok(()), at(8));
     assert_eq!(watch.health(at(9)), Health::Healthy { since: at(7) }, "the check that came last");
     assert_eq!(
-        watch.health(at(9)).report(at(9)),
-        HealthReport::Healthy { for_at_least: Duration::from_secs(2) }
+        watch.health(at(9)).report(watch.passes(), at(9)),
+        HealthReport::Healthy { for_at_least: Duration::from_secs(2), passes: watch.passes() }
     );
     // back says nothing for 1 * (2 + 5) + 5 seconds.
     assert!(matches!(watch.health(at(20)), Health::Healthy { .. }));
     assert!(matches!(watch.health(at(21)), Health::Late { .. }));
-    assert!(matches!(watch.health(at(21)).report(at(21)), HealthReport::Unhealthy { .. }));
+    assert!(matches!(watch.health(at(21)).report(watch.passes(), at(21)), HealthReport::Unhealthy { .. }));
     let elsewhere = BootTime { boot: BootId(2), ms: 9_000 };
     assert!(matches!(watch.health(elsewhere), Health::Late { .. }));
     watch.observe(due[1].id, Err("no process".to_owned()), at(22));

@@ -3,11 +3,11 @@
 use houston_common::command::{PlannedWave, RolloutPlan, RolloutSummary};
 use houston_common::id::HostId;
 use houston_common::report::Phase;
-use houston_common::rollout::{Cause, HostState, Quiet, WaitingOn, Wave};
-use houston_common::view::{HostInRollout, RolloutView, WaveStatus, WaveView};
+use houston_common::rollout::{Cause, Closed, HostState, Quiet, WaitingOn, Wave};
+use houston_common::view::{GateDecision, HostInRollout, RolloutView, WaveStatus, WaveView};
 use serde_json::{Value, json};
 
-use super::{duration, failure, release, text, texts, time, zone};
+use super::{duration, failure, held, release, text, texts, time, zone};
 
 pub fn rollout(view: &RolloutView) -> Value {
     let exceptions: Vec<_> = view
@@ -38,6 +38,8 @@ pub fn rollout(view: &RolloutView) -> Value {
         "available": view.available,
         "notable": view.notable.iter().map(host_in_rollout).collect::<Vec<_>>(),
         "exceptions": exceptions,
+        "untouched_unwell": texts(&view.untouched_unwell),
+        "decisions": view.decisions.iter().map(decision).collect::<Vec<_>>(),
     })
 }
 
@@ -59,6 +61,7 @@ pub fn plan(plan: &RolloutPlan) -> Value {
         "hosts": plan.hosts,
         "floor": plan.floor,
         "supersedes": plan.supersedes.map(|id| id.0),
+        "excluded": texts(&plan.excluded),
     })
 }
 
@@ -81,11 +84,12 @@ pub fn rollout_summary(rollout: &RolloutSummary) -> Value {
     })
 }
 
-/// `one_box`, or `zone` with its name.
+/// `one_box`, `zones` with their names, or `stripe` with its number.
 fn wave(wave: &Wave) -> Value {
     match wave {
         Wave::OneBox => json!({ "kind": "one_box" }),
-        Wave::Zone(zone) => json!({ "kind": "zone", "zone": text(zone) }),
+        Wave::Zones(zones) => json!({ "kind": "zones", "zones": texts(zones) }),
+        Wave::Stripe { number, of } => json!({ "kind": "stripe", "number": number, "of": of }),
     }
 }
 
@@ -133,15 +137,20 @@ fn host_in_rollout(host: &HostInRollout) -> Value {
 
 fn cause(cause: &Cause) -> Value {
     match cause {
-        Cause::FailureBudget { host, failures, allowed } => {
-            json!({ "kind": "failure_budget", "host": text(host), "failures": failures, "allowed": allowed })
-        }
+        Cause::FailureBudget { host, failures, allowed, zone } => json!({
+            "kind": "failure_budget",
+            "host": text(host),
+            "failures": failures,
+            "allowed": allowed,
+            "zone": zone.as_ref().map(text),
+        }),
         Cause::LostBudget { exceptions, allowed } => {
             json!({ "kind": "lost_budget", "exceptions": exceptions, "allowed": allowed })
         }
         Cause::NobodyUpdated { exceptions } => json!({ "kind": "nobody_updated", "exceptions": exceptions }),
         Cause::Operator { name, reason } => json!({ "kind": "operator", "name": name, "reason": reason }),
         Cause::RollbackFailed { host } => json!({ "kind": "rollback_failed", "host": text(host) }),
+        Cause::GateClosed { gate } => json!({ "kind": "gate_closed", "gate": text(gate) }),
         Cause::Law { law } => json!({ "kind": "law", "law": law }),
     }
 }
@@ -151,6 +160,40 @@ fn quiet(quiet: &Quiet) -> Value {
         "host": text(&quiet.host),
         "last_heard_ms": quiet.last_heard.map(duration),
         "phase": quiet.phase.map(Phase::as_str),
+    })
+}
+
+/// Why a gate is closed: `why`, and its parameters beside it.
+fn closed(closed: &Closed) -> Value {
+    let mut object = match closed {
+        Closed::Approval { not_by } => json!({ "not_by": not_by.as_ref().map(text) }),
+        Closed::Window { opens_in } => json!({ "opens_in_ms": duration(*opens_in) }),
+        Closed::Frozen { ends_in } => json!({ "ends_in_ms": duration(*ends_in) }),
+        Closed::Metric { value, is, wanted } => {
+            json!({ "value": value.get(), "is": is.as_str(), "wanted": wanted.get() })
+        }
+        Closed::MetricUnknown { problem } => json!({ "problem": problem }),
+        Closed::Hosts { package, at_least, hosts, more } => json!({
+            "package": text(package),
+            "at_least": text(at_least),
+            "hosts": texts(hosts),
+            "more": more,
+        }),
+        Closed::Evidence { passes, of } => json!({ "passes": passes, "of": of }),
+        Closed::NotKnown => json!({}),
+    };
+    object["why"] = closed.as_str().into();
+    object
+}
+
+fn decision(decision: &GateDecision) -> Value {
+    json!({
+        "gate": text(&decision.gate),
+        "before": decision.before.as_ref().map(wave),
+        "by": text(&decision.by),
+        "at_ms": decision.at.0,
+        "remark": decision.remark,
+        "skipped": decision.skipped,
     })
 }
 
@@ -183,6 +226,12 @@ fn parameters(waiting: &WaitingOn) -> Value {
         WaitingOn::Bake { wave: on, remaining } => {
             json!({ "wave": wave(on), "remaining_ms": duration(*remaining) })
         }
+        WaitingOn::Gate { gate, before, closed: why, halts_in } => json!({
+            "gate": text(gate),
+            "before": before.as_ref().map(wave),
+            "closed": closed(why),
+            "halts_in_ms": halts_in.map(duration),
+        }),
         WaitingOn::Health { hosts: unwell, more } => json!({ "hosts": hosts(unwell), "more": more }),
         WaitingOn::OtherEnvironment { host, environment } => {
             json!({ "host": text(host), "environment": text(environment) })
@@ -200,14 +249,17 @@ fn parameters(waiting: &WaitingOn) -> Value {
         WaitingOn::CatchUp { hosts: behind, more, away } => {
             json!({ "hosts": hosts(behind), "more": more, "away": away })
         }
-        WaitingOn::OffBaked { hosts: some, more } => json!({ "hosts": hosts(some), "more": more }),
-        WaitingOn::Held { reason } => json!({ "why": reason }),
+        WaitingOn::OffBaked { hosts: some, more } | WaitingOn::HeldHosts { hosts: some, more } => {
+            json!({ "hosts": hosts(some), "more": more })
+        }
+        WaitingOn::Held(why) => json!({ "held": held(why) }),
         WaitingOn::Excepted { exception, rollout, code } => {
             json!({ "exception": exception.as_str(), "rollout": rollout.0, "code": code.as_ref().map(text) })
         }
         WaitingOn::Failed { rollout, code } => {
             json!({ "rollout": rollout.0, "code": code.as_ref().map(text) })
         }
+        WaitingOn::Retry { wave: own, left } => json!({ "wave": wave(own), "left": left }),
         WaitingOn::JoinedLater { rollout } | WaitingOn::WentBack { rollout } => {
             json!({ "rollout": rollout.0 })
         }

@@ -29,6 +29,8 @@ pub struct Frame {
 const COLUMNS_DEFAULT: usize = 100;
 /// Hosts in the middle of their change that a zone names; the others are in its counts.
 const MOVING_SHOWN_MAX: usize = 4;
+/// What people have decided about gates: the last few.
+const DECISIONS_SHOWN: usize = 3;
 /// Cells of a zone's bar.
 const BAR_CELLS: u64 = 12;
 
@@ -48,6 +50,18 @@ pub fn picture(view: &RolloutView, frame: Frame) -> Vec<String> {
     if let Some(causes) = prose::causes(view) {
         head.push(paint.bad(&format!("  because {}", plain(&causes))));
     }
+    if !view.untouched_unwell.is_empty() {
+        let names: Vec<&str> = view.untouched_unwell.iter().take(4).map(|host| host.as_str()).collect();
+        head.push(paint.warn(&format!(
+            "  {} that it had not touched turned unhealthy too ({}{}): look at what they share before you blame {}",
+            prose::counted(view.untouched_unwell.len() as u32, "host"),
+            names.join(", "),
+            if view.untouched_unwell.len() > names.len() { ", …" } else { "" },
+            view.to.name
+        )));
+    }
+    let decisions = view.decisions.iter().rev().take(DECISIONS_SHOWN).rev();
+    head.extend(decisions.map(|decision| paint.dim(&format!("  {}", plain(&prose::decision(decision))))));
     head.push(String::new());
     head.extend(rail(view, columns, paint));
     head.push(String::new());

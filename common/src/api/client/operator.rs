@@ -15,9 +15,9 @@ use crate::api::status::CallError;
 use crate::api::{MESSAGE_BYTES_MAX, wire};
 use crate::command::{
     AddOperator, AppliedEnvironment, ApplyEnvironment, ControlRollout, CreateToken, CreateVersionSet,
-    CreatedToken, DrainHost, EditHost, Explain, FileUpload, FileWanted, GetRollout, HostChange, ListHosts,
-    ListRollouts, PackageFinish, PackageStart, Page, Paged, RemovePackage, RevokeOperator, RevokeToken,
-    RolloutPlan, RolloutSummary, StartRollout, Uploaded, WhoAmI,
+    CreatedToken, DecideGate, DrainHost, EditHost, Explain, FileUpload, FileWanted, GetRollout, HoldHost,
+    HostChange, ListHosts, ListRollouts, PackageFinish, PackageStart, Page, Paged, RemovePackage,
+    RevokeOperator, RevokeToken, RolloutPlan, RolloutSummary, StartRollout, Uploaded, WhoAmI,
 };
 use crate::digest::TreeDigest;
 use crate::error::Refusal;
@@ -66,6 +66,7 @@ calls! {
     list_hosts(ListHosts) -> Paged<HostView>;
     edit_host(EditHost) -> HostView;
     drain_host(DrainHost) -> HostView;
+    hold_host(HoldHost) -> HostView;
     release_host(HostChange) -> HostView;
     revoke_host(HostChange) -> HostView;
     /// Enters the package once all of its trees are stored. Safe to repeat.
@@ -78,6 +79,7 @@ calls! {
     list_rollouts(ListRollouts) -> Vec<RolloutSummary>;
     /// The rollout that results: taking back one that had succeeded starts a new one.
     control_rollout(ControlRollout) -> RolloutView;
+    decide_gate(DecideGate) -> RolloutView;
     explain(Explain) -> Vec<WaitingOn>;
 }
 

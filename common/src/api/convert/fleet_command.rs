@@ -12,10 +12,10 @@ use super::{
     to_names, wall_time, word,
 };
 use crate::api::wire;
-use crate::clock::millis;
+use crate::clock::{DURATION_MAX, millis};
 use crate::command::{
-    AddOperator, CreateToken, CreatedToken, DrainHost, EditHost, HostChange, HostFilter, ListHosts, PAGE_MAX,
-    Page, Paged, RevokeOperator, RevokeToken, WhoAmI,
+    AddOperator, CreateToken, CreatedToken, DrainHost, EditHost, HoldHost, HostChange, HostFilter, ListHosts,
+    PAGE_MAX, Page, Paged, RevokeOperator, RevokeToken, WhoAmI,
 };
 use crate::id::{LabelKey, Version};
 use crate::view::{EnvironmentView, HostView, OperatorView, PackageView, TokenView, VersionSetView};
@@ -233,21 +233,23 @@ impl Wire for ListHosts {
     type Message = wire::ListHostsRequest;
 
     fn to_wire(&self) -> wire::ListHostsRequest {
-        let Self { filter: HostFilter { environment, zone, labels }, page } = self;
+        let Self { filter: HostFilter { environment, zone, labels, held }, page } = self;
         wire::ListHostsRequest {
             environment: environment.as_ref().map(ToString::to_string),
             zone: zone.as_ref().map(ToString::to_string),
             labels: to_labels(labels),
             page: Some(page.to_wire()),
+            held: *held,
         }
     }
 
     fn from_wire(message: wire::ListHostsRequest) -> Result<Self, InvalidField> {
-        let wire::ListHostsRequest { environment, zone, labels: pairs, page } = message;
+        let wire::ListHostsRequest { environment, zone, labels: pairs, page, held } = message;
         let filter = HostFilter {
             environment: optional_name("environment", environment)?,
             zone: optional_name("zone", zone)?,
             labels: labels("labels", pairs)?,
+            held,
         };
         Ok(Self { filter, page: nested("page", page)? })
     }
@@ -293,6 +295,24 @@ impl Wire for DrainHost {
     fn from_wire(message: wire::DrainHostRequest) -> Result<Self, InvalidField> {
         let wire::DrainHostRequest { host, drained, reason } = message;
         Ok(Self { host: name("host", &host)?, drained, reason: line("reason", reason, LINE_CHARS_MAX)? })
+    }
+}
+
+impl Wire for HoldHost {
+    type Message = wire::HoldHostRequest;
+
+    fn to_wire(&self) -> wire::HoldHostRequest {
+        let Self { host, reason, duration } = self;
+        wire::HoldHostRequest { host: host.to_string(), reason: reason.clone(), for_ms: duration.map(millis) }
+    }
+
+    fn from_wire(message: wire::HoldHostRequest) -> Result<Self, InvalidField> {
+        let wire::HoldHostRequest { host, reason, for_ms } = message;
+        Ok(Self {
+            host: name("host", &host)?,
+            reason: required_line("reason", reason, LINE_CHARS_MAX)?,
+            duration: for_ms.map(|ms| required_duration("for_ms", ms, DURATION_MAX)).transpose()?,
+        })
     }
 }
 

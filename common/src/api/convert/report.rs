@@ -247,8 +247,8 @@ impl Wire for HealthReport {
         use wire::health_report::Health;
         let health = match self {
             Self::Unknown => Health::Unknown(wire::Nothing {}),
-            Self::Healthy { for_at_least } => {
-                Health::Healthy(wire::Healthy { for_at_least_ms: millis(*for_at_least) })
+            Self::Healthy { for_at_least, passes } => {
+                Health::Healthy(wire::Healthy { for_at_least_ms: millis(*for_at_least), passes: *passes })
             }
             Self::Unhealthy { reason } => Health::Unhealthy(wire::Unhealthy { reason: reason.clone() }),
         };
@@ -260,8 +260,9 @@ impl Wire for HealthReport {
         let wire::HealthReport { health } = message;
         Ok(match required("health", health)? {
             Health::Unknown(wire::Nothing {}) => Self::Unknown,
-            Health::Healthy(wire::Healthy { for_at_least_ms }) => Self::Healthy {
+            Health::Healthy(wire::Healthy { for_at_least_ms, passes }) => Self::Healthy {
                 for_at_least: duration("healthy.for_at_least_ms", for_at_least_ms, UPTIME_MAX)?,
+                passes,
             },
             Health::Unhealthy(wire::Unhealthy { reason }) => {
                 Self::Unhealthy { reason: required_line("unhealthy.reason", reason, LINE_CHARS_MAX)? }

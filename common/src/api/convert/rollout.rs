@@ -2,8 +2,8 @@
 
 use super::waiting::REASONS_MAX;
 use super::{
-    InvalidField, LINE_CHARS_MAX, LIST_MAX, NAMED_HOSTS_MAX, Wire, duration, line, list, name, nested,
-    optional, required, rollout_id, to_list, value, wall_time, wire_enum,
+    InvalidField, LINE_CHARS_MAX, LIST_MAX, NAMED_HOSTS_MAX, Wire, duration, line, list, name, names, nested,
+    optional, required, rollout_id, to_list, to_names, value, wall_time, wire_enum,
 };
 use crate::api::wire;
 use crate::clock::{DURATION_MAX, millis};
@@ -28,7 +28,7 @@ wire_enum!(RolloutState {
     Superseded,
     Aborted,
 });
-wire_enum!(Exception { Silent, LostAfterSettling, DownBefore, PrepareFailed, Held, PassedBy });
+wire_enum!(Exception { Silent, LostAfterSettling, DownBefore, PrepareFailed, Held, PassedBy, Excluded });
 wire_enum!(WaveStatus { Done, Current, ToCome, Failed, Stopped });
 
 impl Wire for ZoneView {
@@ -186,6 +186,9 @@ impl Wire for (HostId, Exception) {
     }
 }
 
+/// Most decisions that a rollout shows.
+const DECISIONS_MAX: usize = 32;
+
 impl Wire for RolloutView {
     type Message = wire::RolloutView;
 
@@ -213,6 +216,8 @@ impl Wire for RolloutView {
             available,
             notable,
             exceptions,
+            decisions,
+            untouched_unwell,
         } = self;
         wire::RolloutView {
             id: id.0,
@@ -237,6 +242,8 @@ impl Wire for RolloutView {
             available: *available,
             notable: to_list(notable),
             exceptions: to_list(exceptions),
+            decisions: to_list(decisions),
+            untouched_unwell: to_names(untouched_unwell),
         }
     }
 
@@ -264,6 +271,8 @@ impl Wire for RolloutView {
             notable,
             exceptions,
             first_cause,
+            decisions,
+            untouched_unwell,
         } = message;
         Ok(Self {
             id: rollout_id("id", id)?,
@@ -288,6 +297,8 @@ impl Wire for RolloutView {
             available,
             notable: list("notable", notable, NAMED_HOSTS_MAX)?,
             exceptions: list("exceptions", exceptions, EXCEPTIONS_MAX)?,
+            decisions: list("decisions", decisions, DECISIONS_MAX)?,
+            untouched_unwell: names("untouched_unwell", &untouched_unwell, NAMED_HOSTS_MAX)?,
         })
     }
 }

@@ -1,19 +1,16 @@
 //! What operators ask about environments and rollouts.
 
 use super::release::{labels, to_labels};
-use super::view::WORD_BYTES_MAX;
-use super::waiting::{REASONS_MAX, hosts};
+use super::waiting::REASONS_MAX;
 use super::{
-    InvalidField, LINE_CHARS_MAX, LIST_MAX, Wire, between, digest, duration, line, list, name, nested,
-    optional, optional_name, required, required_line, rollout_id, text, to_bytes, to_list, to_names, value,
-    wall_time, wire_enum, word,
+    InvalidField, LINE_CHARS_MAX, LIST_MAX, Wire, between, duration, line, list, name, nested, optional,
+    optional_name, required, required_line, rollout_id, text, to_list, value, wall_time, wire_enum,
 };
 use crate::api::wire;
-use crate::clock::{DURATION_MAX, millis};
+use crate::clock::millis;
 use crate::command::{
-    AppliedEnvironment, ApplyEnvironment, ControlRollout, Difference, Explain, GetRollout, ListRollouts,
-    PAGE_MAX, PlannedWave, ROLLOUT_WAIT_MAX, RolloutAction, RolloutPlan, RolloutRef, RolloutSummary,
-    StartRollout,
+    AppliedEnvironment, ApplyEnvironment, ControlRollout, DecideGate, Difference, Explain, GetRollout,
+    ListRollouts, PAGE_MAX, ROLLOUT_WAIT_MAX, RolloutAction, RolloutRef, RolloutSummary,
 };
 use crate::release::SETTING_BYTES_MAX;
 use crate::rollout::WaitingOn;
@@ -94,114 +91,6 @@ impl Wire for Difference {
             field: required_line("field", field, FIELD_CHARS_MAX)?,
             before: value("before", before)?,
             after: value("after", after)?,
-        })
-    }
-}
-
-impl Wire for StartRollout {
-    type Message = wire::StartRolloutRequest;
-
-    fn to_wire(&self) -> wire::StartRolloutRequest {
-        let Self {
-            environment,
-            version_set,
-            reason,
-            supersede,
-            force,
-            allow_outage,
-            idempotency_key,
-            plan_hash,
-        } = self;
-        wire::StartRolloutRequest {
-            environment: environment.to_string(),
-            version_set: version_set.to_string(),
-            reason: reason.clone(),
-            supersede: *supersede,
-            force: *force,
-            allow_outage: *allow_outage,
-            idempotency_key: idempotency_key.clone(),
-            plan_hash: plan_hash.map(|hash| to_bytes(hash.as_bytes())),
-        }
-    }
-
-    fn from_wire(message: wire::StartRolloutRequest) -> Result<Self, InvalidField> {
-        let wire::StartRolloutRequest {
-            environment,
-            version_set,
-            reason,
-            supersede,
-            force,
-            allow_outage,
-            idempotency_key,
-            plan_hash,
-        } = message;
-        Ok(Self {
-            environment: name("environment", &environment)?,
-            version_set: name("version_set", &version_set)?,
-            reason: line("reason", reason, LINE_CHARS_MAX)?,
-            supersede,
-            force,
-            allow_outage,
-            idempotency_key: idempotency_key
-                .map(|key| word("idempotency_key", key, WORD_BYTES_MAX))
-                .transpose()?,
-            plan_hash: plan_hash.map(|hash| digest("plan_hash", &hash)).transpose()?,
-        })
-    }
-}
-
-impl Wire for RolloutPlan {
-    type Message = wire::PlanRolloutResponse;
-
-    fn to_wire(&self) -> wire::PlanRolloutResponse {
-        let Self { plan_hash, from, to, waves, hosts, floor, supersedes } = self;
-        wire::PlanRolloutResponse {
-            plan_hash: to_bytes(plan_hash.as_bytes()),
-            from: Some(from.to_wire()),
-            to: Some(to.to_wire()),
-            waves: to_list(waves),
-            hosts: *hosts,
-            floor: *floor,
-            supersedes: supersedes.map(|id| id.0),
-        }
-    }
-
-    fn from_wire(message: wire::PlanRolloutResponse) -> Result<Self, InvalidField> {
-        let wire::PlanRolloutResponse { plan_hash, from, to, waves, hosts, floor, supersedes } = message;
-        Ok(Self {
-            plan_hash: digest("plan_hash", &plan_hash)?,
-            from: nested("from", from)?,
-            to: nested("to", to)?,
-            waves: list("waves", waves, LIST_MAX)?,
-            hosts,
-            floor,
-            supersedes: supersedes.map(|id| rollout_id("supersedes", id)).transpose()?,
-        })
-    }
-}
-
-impl Wire for PlannedWave {
-    type Message = wire::PlannedWave;
-
-    fn to_wire(&self) -> wire::PlannedWave {
-        let Self { wave, hosts, batch, bake, first } = self;
-        wire::PlannedWave {
-            wave: Some(wave.to_wire()),
-            hosts: *hosts,
-            batch: *batch,
-            bake_ms: millis(*bake),
-            first: to_names(first),
-        }
-    }
-
-    fn from_wire(message: wire::PlannedWave) -> Result<Self, InvalidField> {
-        let wire::PlannedWave { wave, hosts: all, batch, bake_ms, first } = message;
-        Ok(Self {
-            wave: nested("wave", wave)?,
-            hosts: all,
-            batch,
-            bake: duration("bake_ms", bake_ms, DURATION_MAX)?,
-            first: hosts("first", &first)?,
         })
     }
 }
@@ -375,6 +264,30 @@ impl Wire for ControlRollout {
         Ok(Self {
             rollout: nested("rollout", rollout)?,
             action: value("action", action)?,
+            reason: line("reason", reason, LINE_CHARS_MAX)?,
+        })
+    }
+}
+
+impl Wire for DecideGate {
+    type Message = wire::DecideGateRequest;
+
+    fn to_wire(&self) -> wire::DecideGateRequest {
+        let Self { rollout, gate, skip, reason } = self;
+        wire::DecideGateRequest {
+            rollout: Some(rollout.to_wire()),
+            gate: gate.as_ref().map(ToString::to_string),
+            skip: *skip,
+            reason: reason.clone(),
+        }
+    }
+
+    fn from_wire(message: wire::DecideGateRequest) -> Result<Self, InvalidField> {
+        let wire::DecideGateRequest { rollout, gate, skip, reason } = message;
+        Ok(Self {
+            rollout: nested("rollout", rollout)?,
+            gate: optional_name("gate", gate)?,
+            skip,
             reason: line("reason", reason, LINE_CHARS_MAX)?,
         })
     }

@@ -13,10 +13,11 @@ use crate::digest::{Digest, FileDigest, ReleaseDigest, SettingsDigest, TreeDiges
 use crate::error::Code;
 use crate::exchange::*;
 use crate::id::*;
-use crate::policy::{Bakes, OnFailure, Pacing, Policy, Share};
+use crate::policy::gate::{Before, Comparison, Condition, Days, Gate, Metric, Number, PASSES_MAX, Window};
+use crate::policy::{Bakes, Growth, OnFailure, Pacing, Policy, Share};
 use crate::release::{PackageVersion, ReleaseContent, Settings, VersionSet};
 use crate::report::{EnvironmentReport, Facts, Failure, HealthReport, Phase, Position, Report};
-use crate::rollout::{Away, Cause, Exception, HostState, Quiet, RolloutState, WaitingOn, Wave};
+use crate::rollout::{Away, Cause, Closed, Exception, Held, HostState, Quiet, RolloutState, WaitingOn, Wave};
 use crate::view::*;
 
 /// A generator of its own, so that a failing seed means the same for ever (xorshift64*).
@@ -238,12 +239,28 @@ samples! {
         created_by: Seed::name, created_at: Seed::wall, baked_in: |s| s.some(3, Seed::name),
     }
     Bakes { one_box: Seed::year, first_zone: Seed::year, later_zones: Seed::year }
+    Gate {
+        name: Seed::name, before: |s| s.pick(&Before::ALL), condition: sample, within: |s| s.maybe(Seed::some_year),
+    }
+    GateDecision {
+        gate: Seed::name, before: |s| s.maybe(sample), by: Seed::name, at: Seed::wall, remark: Seed::line,
+        skipped: Seed::flag,
+    }
+    DecideGate { rollout: sample, gate: |s| s.maybe(Seed::name), skip: Seed::flag, reason: Seed::line }
+    Growth { percent: |s| s.up_to(899) as u16 + 101, most: sample, carries: Seed::flag }
     Policy {
-        pacing: |_| Pacing::Zonal, zone_order: |s| s.map(4, Seed::name, |_| ()).into_keys().rev().collect(),
+        pacing: |s| s.pick(&[Pacing::Zonal, Pacing::Striped]),
+        zone_order: |s| s.map(4, Seed::name, |_| ()).into_keys().rev().collect(),
+        zones_at_once: |s| s.up_to(63) as u32 + 1, growth: |s| s.maybe(sample),
         batch: sample, fleet_floor: sample, zone_floor: |s| s.maybe(sample), bake: sample,
         health_window: Seed::year, apply_deadline: Seed::some_year, start_within: Seed::some_year,
-        failure_budget: sample, lost_budget: sample,
+        failure_budget: sample, zone_failure_budget: |s| s.maybe(sample), lost_budget: sample,
         on_failure: |s| s.pick(&[OnFailure::Rollback, OnFailure::Halt]), rollback_batch: sample,
+        gates: |s| {
+            let names = s.map(3, Seed::name, |_| ()).into_keys();
+            names.map(|name| Gate { name, ..sample(s) }).collect()
+        },
+        retries: |s| s.up_to(5) as u32,
     }
     ZoneView {
         zone: Seed::name, hosts: Seed::number, in_service: Seed::number, available: Seed::number,
@@ -265,7 +282,8 @@ samples! {
         first_cause: |s| s.maybe(sample), ended_at: |s| s.maybe(Seed::wall), revision: Seed::next, waves: |s| s.some(3, sample),
         zones: |s| s.some(3, sample), waiting: |s| s.some(3, sample), hosts: Seed::number, updated: Seed::number,
         failures: Seed::number, floor: Seed::number, available: Seed::number, notable: |s| s.some(3, sample),
-        exceptions: |s| s.some(3, |s| (s.name(), s.pick(&Exception::ALL))),
+        exceptions: |s| s.some(3, |s| (s.name(), s.pick(&Exception::ALL))), decisions: |s| s.some(3, sample),
+        untouched_unwell: |s| s.some(3, Seed::name),
     }
     RolloutSummary {
         id: Seed::id, environment: Seed::name, state: |s| s.pick(&RolloutState::ALL), cause: |s| s.maybe(sample),
@@ -276,7 +294,7 @@ samples! {
     HostView {
         id: Seed::name, zone: Seed::name, labels: labels,
         presence: |s| s.pick(&[Presence::Unknown, Presence::Seen, Presence::Lost]),
-        last_seen_ago: |s| s.maybe(Seed::year), drained: Seed::flag, held: |s| s.maybe(Seed::words),
+        last_seen_ago: |s| s.maybe(Seed::year), drained: Seed::flag, held: |s| s.maybe(sample),
         revoked: Seed::flag, agent_version: |s| s.maybe(|s| s.name::<Version>().to_string()).unwrap_or_default(),
         platforms: |s| s.some(3, Seed::name), facts: sample, environments: |s| s.some(3, sample),
         certificate_expires: Seed::wall,
@@ -310,7 +328,7 @@ samples! {
         name: Seed::name, roles: |s| vec![sample(s)], csr: |s| s.bytes(400), reason: Seed::line,
     }
     RevokeOperator { name: Seed::name, reason: Seed::line }
-    HostFilter { environment: |s| s.maybe(Seed::name), zone: |s| s.maybe(Seed::name), labels: labels }
+    HostFilter { environment: |s| s.maybe(Seed::name), zone: |s| s.maybe(Seed::name), labels: labels, held: Seed::flag }
     Page { size: |s| 1 + s.up_to(999) as u32, token: |s| s.maybe(Seed::words) }
     ListHosts { filter: sample, page: sample }
     EditHost {
@@ -319,6 +337,7 @@ samples! {
         reason: Seed::line,
     }
     DrainHost { host: Seed::name, drained: Seed::flag, reason: Seed::line }
+    HoldHost { host: Seed::name, reason: Seed::words, duration: |s| s.maybe(Seed::some_year) }
     HostChange { host: Seed::name, reason: Seed::line }
     ApplyEnvironment {
         name: Seed::name, selector: labels, policy: sample, settings: sample, dry_run: Seed::flag,
@@ -333,6 +352,8 @@ samples! {
         environment: Seed::name, version_set: Seed::name, reason: Seed::line, supersede: Seed::flag,
         force: Seed::flag, allow_outage: Seed::flag,
         idempotency_key: |s| s.maybe(Seed::name::<Zone>.then_text()), plan_hash: |s| s.maybe(Seed::digest),
+        policy: |s| s.maybe(sample),
+        exclude: |s| s.map(3, Seed::name, |_| ()).into_keys().collect(),
     }
     PlannedWave {
         wave: sample, hosts: Seed::number, batch: Seed::number, bake: Seed::year, first: |s| s.some(3, Seed::name),
@@ -340,6 +361,7 @@ samples! {
     RolloutPlan {
         plan_hash: Seed::digest, from: sample, to: sample, waves: |s| s.some(3, sample), hosts: Seed::number,
         floor: Seed::number, supersedes: |s| s.maybe(Seed::id),
+        excluded: |s| s.some(3, Seed::name),
     }
     GetRollout { rollout: sample, after_revision: |s| s.maybe(Seed::next), wait: |s| s.ms(30_000) }
     ListRollouts { environment: |s| s.maybe(Seed::name), limit: |s| 1 + s.up_to(999) as u32 }
@@ -395,7 +417,7 @@ impl Sample for HealthReport {
         one_of!(
             s,
             Self::Unknown,
-            Self::Healthy { for_at_least: s.year() },
+            Self::Healthy { for_at_least: s.year(), passes: s.next() },
             Self::Unhealthy { reason: s.words() },
         )
     }
@@ -461,7 +483,12 @@ impl Sample for Share {
 
 impl Sample for Wave {
     fn sample(s: &mut Seed) -> Self {
-        one_of!(s, Self::OneBox, Self::Zone(s.name()))
+        one_of!(
+            s,
+            Self::OneBox,
+            Self::Zones(s.some(3, Seed::name)),
+            Self::Stripe { number: s.up_to(6) as u32 + 1, of: s.up_to(3) as u32 + 7 }
+        )
     }
 }
 
@@ -469,12 +496,68 @@ impl Sample for Cause {
     fn sample(s: &mut Seed) -> Self {
         one_of!(
             s,
-            Self::FailureBudget { host: s.name(), failures: s.number(), allowed: s.number() },
+            Self::FailureBudget {
+                host: s.name(),
+                failures: s.number(),
+                allowed: s.number(),
+                zone: s.maybe(Seed::name)
+            },
             Self::LostBudget { exceptions: s.number(), allowed: s.number() },
             Self::NobodyUpdated { exceptions: s.number() },
             Self::Operator { name: s.words(), reason: s.line() },
             Self::RollbackFailed { host: s.name() },
             Self::Law { law: s.words() },
+            Self::GateClosed { gate: s.name() },
+        )
+    }
+}
+
+fn limit(s: &mut Seed) -> Number {
+    Number::new(f64::from(s.number()) / 16.0).expect("finite")
+}
+
+impl Sample for Condition {
+    fn sample(s: &mut Seed) -> Self {
+        let from = s.wall();
+        one_of!(
+            s,
+            Self::Approval { by_another: s.flag() },
+            Self::Window(Window {
+                time_zone: "Europe/Berlin".to_owned(),
+                days: Days::from_bits(s.up_to(126) as u8 + 1).expect("days"),
+                from: s.up_to(1439) as u16,
+                until: s.up_to(1439) as u16 + 1,
+            }),
+            Self::Freeze { from, until: from.plus(s.some_year()) },
+            Self::Metric(Metric {
+                query: s.words(),
+                is: s.pick(&Comparison::ALL),
+                value: limit(s),
+                fresh: s.some_year(),
+            }),
+            Self::EveryHost { package: s.name(), at_least: s.name() },
+            Self::Evidence { passes: s.up_to(PASSES_MAX - 1) + 1 },
+        )
+    }
+}
+
+impl Sample for Closed {
+    fn sample(s: &mut Seed) -> Self {
+        one_of!(
+            s,
+            Self::Approval { not_by: s.maybe(Seed::name) },
+            Self::Window { opens_in: s.year() },
+            Self::Frozen { ends_in: s.year() },
+            Self::Metric { value: limit(s), is: s.pick(&Comparison::ALL), wanted: limit(s) },
+            Self::MetricUnknown { problem: s.words() },
+            Self::Hosts {
+                package: s.name(),
+                at_least: s.name(),
+                hosts: s.some(3, Seed::name),
+                more: s.number()
+            },
+            Self::Evidence { passes: s.next(), of: s.next() },
+            Self::NotKnown,
         )
     }
 }
@@ -499,6 +582,19 @@ impl Sample for HostState {
     }
 }
 
+impl Sample for Held {
+    fn sample(s: &mut Seed) -> Self {
+        one_of!(
+            s,
+            Self::Operator { name: s.name(), reason: s.line(), left: s.maybe(Seed::year) },
+            Self::Clone,
+            Self::ForeignAssignment,
+            Self::Revoked,
+            Self::PenaltyBox { environment: s.name(), failures: s.number(), left: s.year() },
+        )
+    }
+}
+
 impl Sample for WaitingOn {
     fn sample(s: &mut Seed) -> Self {
         one_of!(
@@ -517,6 +613,12 @@ impl Sample for WaitingOn {
                 unavailable: s.some(3, |s| (s.name(), s.pick(&Away::ALL)))
             },
             Self::Bake { wave: sample(s), remaining: s.year() },
+            Self::Gate {
+                gate: s.name(),
+                before: s.maybe(sample),
+                closed: sample(s),
+                halts_in: s.maybe(Seed::year)
+            },
             Self::Health { hosts: s.some(3, Seed::name), more: s.number() },
             Self::OtherEnvironment { host: s.name(), environment: s.name() },
             Self::Paused { by: s.words() },
@@ -529,7 +631,8 @@ impl Sample for WaitingOn {
             Self::Granted { quiet: s.maybe(sample), deadline_in: s.year() },
             Self::Silent { for_about: s.ms(u64::MAX), since_start: s.flag() },
             Self::NotHeardYet,
-            Self::Held { reason: s.words() },
+            Self::Held(sample(s)),
+            Self::HeldHosts { hosts: s.some(3, Seed::name), more: s.number() },
             Self::Detached,
             Self::Excepted {
                 exception: s.pick(&Exception::ALL),
@@ -542,6 +645,7 @@ impl Sample for WaitingOn {
             Self::OffBaked { hosts: s.some(3, Seed::name), more: s.number() },
             Self::JoinedLater { rollout: s.id() },
             Self::WentBack { rollout: s.id() },
+            Self::Retry { wave: sample(s), left: s.number() },
         )
     }
 }

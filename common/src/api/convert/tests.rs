@@ -48,10 +48,10 @@ round_trip_tests! {
     check_ins_round_trip: CheckIn, CheckInAnswer, EnrollmentRequest, Enrolled, IssuedCertificate;
     files_round_trip: Vec<FileNeed>, FileChunk, FileUpload, Vec<FileWanted>, Uploaded, PackageStart;
     packages_round_trip: PackageFinish, RemovePackage, Paged<PackageView>, CreateVersionSet, Paged<VersionSetView>;
-    hosts_round_trip: ListHosts, Paged<HostView>, EditHost, DrainHost, HostChange;
+    hosts_round_trip: ListHosts, Paged<HostView>, EditHost, DrainHost, HoldHost, HostChange;
     people_round_trip: WhoAmI, CreateToken, CreatedToken, RevokeToken, Vec<TokenView>, AddOperator, RevokeOperator, Vec<OperatorView>;
     environments_round_trip: ApplyEnvironment, AppliedEnvironment, Paged<EnvironmentView>;
-    rollouts_round_trip: StartRollout, RolloutPlan, GetRollout, RolloutView, ListRollouts, Vec<RolloutSummary>, ControlRollout;
+    rollouts_round_trip: StartRollout, RolloutPlan, GetRollout, RolloutView, ListRollouts, Vec<RolloutSummary>, ControlRollout, DecideGate, DecideGate;
     explanations_round_trip: Explain, Vec<WaitingOn>;
 }
 
@@ -309,12 +309,16 @@ fn commands_are_refused_by_field() {
         m.set_labels = vec![wire::Label { key: "a".into(), value: "b".into() }];
         m.remove_labels = vec!["a".into()];
     });
+    refuses::<HoldHost>("reason", |m| m.reason = String::new());
+    refuses::<HoldHost>("for_ms", |m| m.for_ms = Some(0));
     refuses::<HostChange>("reason", |m| m.reason = "two\nlines".into());
     refuses::<CreateVersionSet>("name", |m| m.name = EMPTY_VERSION_SET.into());
     refuses::<CreateVersionSet>("packages", |m| m.packages = vec![m.packages[0].clone(); 2]);
     refuses::<CreateVersionSet>("packages", |m| m.packages.clear());
     refuses::<StartRollout>("idempotency_key", |m| m.idempotency_key = Some(String::new()));
     refuses::<StartRollout>("plan_hash", |m| m.plan_hash = Some(Bytes::from_static(b"x")));
+    refuses::<StartRollout>("exclude", |m| m.exclude = vec!["a1".into(); 2]);
+    refuses::<StartRollout>("exclude", |m| m.exclude = (0..65).map(|i| format!("a{i}")).collect());
     refuses::<GetRollout>("rollout", |m| m.rollout = None);
     refuses::<GetRollout>("rollout.id", |m| {
         m.rollout = Some(wire::RolloutRef { rollout: Some(wire::rollout_ref::Rollout::Id(0)) });
@@ -328,7 +332,41 @@ fn commands_are_refused_by_field() {
 fn policies_are_refused_by_field() {
     let share = |share| Some(wire::Share { share: Some(share) });
     refuses::<Policy>("pacing", |m| m.pacing = 0);
-    refuses::<Policy>("pacing", |m| m.pacing = 2);
+    refuses::<Policy>("pacing", |m| m.pacing = 3);
+    refuses::<Policy>("zones_at_once", |m| m.zones_at_once = 0);
+    refuses::<Policy>("zones_at_once", |m| m.zones_at_once = 65);
+    let growth = |percent, most| Some(wire::Growth { percent, most, carries: false });
+    refuses::<Policy>("growth.percent", |m| m.growth = growth(100, share(wire::share::Share::Hosts(2))));
+    refuses::<Policy>("growth.percent", |m| m.growth = growth(1001, share(wire::share::Share::Hosts(2))));
+    refuses::<Policy>("growth.most", |m| m.growth = growth(200, None));
+    let gate = |name: &str, condition| wire::Gate {
+        name: name.into(),
+        before: 1,
+        within_ms: None,
+        condition: Some(condition),
+    };
+    let passes = wire::gate::Condition::EvidencePasses;
+    refuses::<Policy>("gates", |m| m.gates = vec![gate("bake", passes(1))]);
+    refuses::<Policy>("gates", |m| m.gates = vec![gate("a", passes(1)), gate("a", passes(2))]);
+    refuses::<Policy>("gates[0].evidence_passes", |m| m.gates = vec![gate("a", passes(0))]);
+    refuses::<Policy>("gates[0].condition", |m| {
+        m.gates = vec![wire::Gate { condition: None, ..gate("a", passes(1)) }]
+    });
+    refuses::<Policy>("gates[0].before", |m| {
+        m.gates = vec![wire::Gate { before: 0, ..gate("a", passes(1)) }]
+    });
+    let metric = |value| {
+        wire::gate::Condition::Metric(wire::MetricGate { query: "up".into(), is: 1, value, fresh_ms: 1 })
+    };
+    refuses::<Policy>("gates[0].metric.value", |m| m.gates = vec![gate("a", metric(f64::NAN))]);
+    let freeze = wire::gate::Condition::Freeze(wire::FreezeGate { from_ms: 5, until_ms: 5 });
+    refuses::<Policy>("gates[0].freeze.until_ms", |m| m.gates = vec![gate("a", freeze.clone())]);
+    let window = |days, until| {
+        let time_zone = "UTC".into();
+        wire::gate::Condition::Window(wire::WindowGate { time_zone, days, from: 0, until })
+    };
+    refuses::<Policy>("gates[0].window.days", |m| m.gates = vec![gate("a", window(128, 60))]);
+    refuses::<Policy>("gates[0].window.until", |m| m.gates = vec![gate("a", window(1, 0))]);
     refuses::<Policy>("batch", |m| m.batch = None);
     refuses::<Policy>("batch.share", |m| m.batch = Some(wire::Share { share: None }));
     refuses::<Policy>("batch.percent", |m| m.batch = share(wire::share::Share::Percent(101)));
@@ -340,6 +378,7 @@ fn policies_are_refused_by_field() {
     refuses::<Policy>("bake_one_box_ms", |m| m.bake_one_box_ms = u64::MAX);
     refuses::<Policy>("apply_deadline_ms", |m| m.apply_deadline_ms = 0);
     refuses::<Policy>("on_failure", |m| m.on_failure = 0);
+    refuses::<Policy>("retries", |m| m.retries = 6);
 }
 
 #[test]
@@ -356,7 +395,7 @@ fn views_are_refused_by_field() {
     refuses::<HostInRollout>("phase", |m| (m.state, m.phase) = (9, None));
     refuses::<HostInRollout>("phase", |m| (m.state, m.phase) = (1, Some(1)));
     refuses::<HostView>("presence", |m| m.presence = 0);
-    refuses::<HostView>("held", |m| m.held = Some(String::new()));
+    refuses::<HostView>("held.held", |m| m.held = Some(wire::Held { held: None }));
 }
 
 fn longest<T: FromStr<Err: Debug>>(i: usize) -> T {

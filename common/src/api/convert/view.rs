@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use super::release::{labels, to_labels};
 use super::{
-    InvalidField, LINE_CHARS_MAX, LIST_MAX, PLATFORMS_MAX, Wire, distinct, duration, list, name, names,
-    nested, optional, optional_name, required_line, rollout_id, to_list, to_names, value, wall_time,
-    wire_enum, word,
+    InvalidField, LIST_MAX, PLATFORMS_MAX, Wire, distinct, duration, list, name, names, nested, optional,
+    optional_name, rollout_id, to_list, to_names, value, wall_time, wire_enum, word,
 };
 use crate::api::wire;
 use crate::clock::millis;
@@ -50,7 +49,7 @@ impl Wire for HostView {
             presence: presence.to_wire(),
             last_seen_ago_ms: last_seen_ago.map(millis),
             drained: *drained,
-            held: held.clone(),
+            held: held.as_ref().map(Wire::to_wire),
             revoked: *revoked,
             agent_version: agent_version.clone(),
             platforms: to_names(platforms),
@@ -87,7 +86,7 @@ impl Wire for HostView {
             presence: value("presence", presence)?,
             last_seen_ago: last_seen_ago_ms.map(ago).transpose()?,
             drained,
-            held: held.map(|reason| required_line("held", reason, LINE_CHARS_MAX)).transpose()?,
+            held: optional("held", held)?,
             revoked,
             agent_version,
             platforms: names("platforms", &platforms, PLATFORMS_MAX)?,

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use super::{
-    InvalidField, LINE_CHARS_MAX, NAMED_HOSTS_MAX, Wire, duration, error_code, line, list, name, names,
-    nested, optional, optional_name, required, required_line, rollout_id, to_list, to_names, value,
-    wire_enum,
+    InvalidField, LINE_CHARS_MAX, NAMED_HOSTS_MAX, Wire, between, duration, error_code, gate, line, list,
+    name, names, nested, optional, optional_name, required, required_line, rollout_id, to_list, to_names,
+    value, wire_enum,
 };
 use crate::api::wire;
 use crate::clock::{DURATION_MAX, millis};
 use crate::error::Code;
 use crate::id::HostId;
-use crate::rollout::{Away, Cause, Quiet, WaitingOn, Wave};
+use crate::policy::ZONES_AT_ONCE_MAX;
+use crate::rollout::{Away, Cause, Held, Quiet, WaitingOn, Wave};
 
 /// Most reasons that one thing waits for at a time.
 pub(super) const REASONS_MAX: usize = 64;
@@ -23,7 +24,10 @@ impl Wire for Wave {
         wire::Wave {
             wave: Some(match self {
                 Self::OneBox => wire::wave::Wave::OneBox(wire::Nothing {}),
-                Self::Zone(zone) => wire::wave::Wave::Zone(zone.to_string()),
+                Self::Zones(zones) => wire::wave::Wave::Zones(wire::ZonesWave { zones: to_names(zones) }),
+                Self::Stripe { number, of } => {
+                    wire::wave::Wave::Stripe(wire::StripeWave { number: *number, of: *of })
+                }
             }),
         }
     }
@@ -32,7 +36,12 @@ impl Wire for Wave {
         let wire::Wave { wave } = message;
         match required("wave", wave)? {
             wire::wave::Wave::OneBox(wire::Nothing {}) => Ok(Self::OneBox),
-            wire::wave::Wave::Zone(zone) => name("zone", &zone).map(Self::Zone),
+            wire::wave::Wave::Zones(wire::ZonesWave { zones }) => {
+                names("zones.zones", &zones, ZONES_AT_ONCE_MAX as usize).map(Self::Zones)
+            }
+            wire::wave::Wave::Stripe(wire::StripeWave { number, of }) => {
+                Ok(Self::Stripe { number: between("stripe.number", number, 1, of)?, of })
+            }
         }
     }
 }
@@ -43,9 +52,10 @@ impl Wire for Cause {
     fn to_wire(&self) -> wire::Cause {
         use wire::cause::Cause as Message;
         let cause = match self {
-            Self::FailureBudget { host, failures, allowed } => {
+            Self::FailureBudget { host, failures, allowed, zone } => {
                 let (host, failures, allowed) = (host.to_string(), *failures, *allowed);
-                Message::FailureBudget(wire::FailureBudgetCrossed { host, failures, allowed })
+                let zone = zone.as_ref().map(ToString::to_string);
+                Message::FailureBudget(wire::FailureBudgetCrossed { host, failures, allowed, zone })
             }
             Self::LostBudget { exceptions, allowed } => {
                 Message::LostBudget(wire::LostBudgetCrossed { exceptions: *exceptions, allowed: *allowed })
@@ -60,6 +70,7 @@ impl Wire for Cause {
                 Message::RollbackFailed(wire::RollbackFailed { host: host.to_string() })
             }
             Self::Law { law } => Message::Law(law.clone()),
+            Self::GateClosed { gate } => Message::GateClosed(gate.to_string()),
         };
         wire::Cause { cause: Some(cause) }
     }
@@ -68,8 +79,13 @@ impl Wire for Cause {
         use wire::cause::Cause as Message;
         let wire::Cause { cause } = message;
         Ok(match required("cause", cause)? {
-            Message::FailureBudget(wire::FailureBudgetCrossed { host, failures, allowed }) => {
-                Self::FailureBudget { host: name("failure_budget.host", &host)?, failures, allowed }
+            Message::FailureBudget(wire::FailureBudgetCrossed { host, failures, allowed, zone }) => {
+                Self::FailureBudget {
+                    host: name("failure_budget.host", &host)?,
+                    failures,
+                    allowed,
+                    zone: optional_name("failure_budget.zone", zone)?,
+                }
             }
             Message::LostBudget(wire::LostBudgetCrossed { exceptions, allowed }) => {
                 Self::LostBudget { exceptions, allowed }
@@ -82,6 +98,7 @@ impl Wire for Cause {
             Message::RollbackFailed(wire::RollbackFailed { host }) => {
                 Self::RollbackFailed { host: name("rollback_failed.host", &host)? }
             }
+            Message::GateClosed(gate) => Self::GateClosed { gate: name("gate_closed", &gate)? },
             Message::Law(law) => Self::Law { law: required_line("law", law, LINE_CHARS_MAX)? },
         })
     }
@@ -126,6 +143,51 @@ impl Wire for Quiet {
     }
 }
 
+impl Wire for Held {
+    type Message = wire::Held;
+
+    fn to_wire(&self) -> wire::Held {
+        use wire::held::Held as Message;
+        let nothing = wire::Nothing {};
+        let held = match self {
+            Self::Operator { name, reason, left } => Message::Operator(wire::HeldByOperator {
+                name: name.to_string(),
+                reason: reason.clone(),
+                left_ms: left.map(millis),
+            }),
+            Self::Clone => Message::Clone(nothing),
+            Self::ForeignAssignment => Message::ForeignAssignment(nothing),
+            Self::Revoked => Message::Revoked(nothing),
+            Self::PenaltyBox { environment, failures, left } => Message::PenaltyBox(wire::PenaltyBox {
+                environment: environment.to_string(),
+                failures: *failures,
+                left_ms: millis(*left),
+            }),
+        };
+        wire::Held { held: Some(held) }
+    }
+
+    fn from_wire(message: wire::Held) -> Result<Self, InvalidField> {
+        use wire::held::Held as Message;
+        let wire::Held { held } = message;
+        Ok(match required("held", held)? {
+            Message::Operator(wire::HeldByOperator { name: operator, reason, left_ms }) => Self::Operator {
+                name: name("operator.name", &operator)?,
+                reason: line("operator.reason", reason, LINE_CHARS_MAX)?,
+                left: left_ms.map(|ms| duration("operator.left_ms", ms, DURATION_MAX)).transpose()?,
+            },
+            Message::Clone(wire::Nothing {}) => Self::Clone,
+            Message::ForeignAssignment(wire::Nothing {}) => Self::ForeignAssignment,
+            Message::Revoked(wire::Nothing {}) => Self::Revoked,
+            Message::PenaltyBox(wire::PenaltyBox { environment, failures, left_ms }) => Self::PenaltyBox {
+                environment: name("penalty_box.environment", &environment)?,
+                failures,
+                left: duration("penalty_box.left_ms", left_ms, DURATION_MAX)?,
+            },
+        })
+    }
+}
+
 impl Wire for WaitingOn {
     type Message = wire::WaitingOn;
 
@@ -152,9 +214,10 @@ impl Wire for WaitingOn {
                 wave: Some(wave.to_wire()),
                 remaining_ms: millis(*remaining),
             }),
-            Self::Health { hosts, more } => {
-                Message::Health(wire::WaitingOnHealth { hosts: to_names(hosts), more: *more })
+            Self::Gate { gate, before, closed, halts_in } => {
+                Message::Gate(gate::to_waiting(gate, before.as_ref(), closed, *halts_in))
             }
+            Self::Health { hosts, more } => Message::Health(to_hosts(hosts, *more)),
             Self::OtherEnvironment { host, environment } => {
                 let (host, environment) = (host.to_string(), environment.to_string());
                 Message::OtherEnvironment(wire::WaitingOnOtherEnvironment { host, environment })
@@ -174,9 +237,8 @@ impl Wire for WaitingOn {
             Self::CatchUp { hosts, more, away } => {
                 Message::CatchUp(wire::WaitingOnCatchUp { hosts: to_names(hosts), more: *more, away: *away })
             }
-            Self::OffBaked { hosts, more } => {
-                Message::OffBaked(wire::WaitingOnOffBaked { hosts: to_names(hosts), more: *more })
-            }
+            Self::OffBaked { hosts, more } => Message::OffBaked(to_hosts(hosts, *more)),
+            Self::HeldHosts { hosts, more } => Message::HeldHosts(to_hosts(hosts, *more)),
             Self::Granted { quiet, deadline_in } => Message::Granted(wire::WaitingOnGranted {
                 deadline_in_ms: millis(*deadline_in),
                 quiet: quiet.as_ref().map(Wire::to_wire),
@@ -186,7 +248,7 @@ impl Wire for WaitingOn {
                 since_start: *since_start,
             }),
             Self::NotHeardYet => Message::NotHeardYet(nothing),
-            Self::Held { reason } => Message::Held(reason.clone()),
+            Self::Held(held) => Message::Held(held.to_wire()),
             Self::Detached => Message::Detached(nothing),
             Self::Excepted { exception, rollout, code } => {
                 let (exception, rollout, code) = (exception.to_wire(), rollout.0, to_code(*code));
@@ -196,6 +258,9 @@ impl Wire for WaitingOn {
             Self::WentBack { rollout } => Message::WentBackIn(rollout.0),
             Self::Failed { rollout, code } => {
                 Message::Failed(wire::WaitingOnFailed { rollout: rollout.0, code: to_code(*code) })
+            }
+            Self::Retry { wave, left } => {
+                Message::Retry(wire::WaitingOnRetry { wave: Some(wave.to_wire()), left: *left })
             }
             Self::Drained => Message::Drained(nothing),
         };
@@ -223,15 +288,9 @@ impl Wire for WaitingOn {
                 wave: nested("bake.wave", wave)?,
                 remaining: duration("bake.remaining_ms", remaining_ms, DURATION_MAX)?,
             },
-            Message::Health(wire::WaitingOnHealth { hosts: some, more }) => {
-                Self::Health { hosts: hosts("health.hosts", &some)?, more }
-            }
-            Message::OtherEnvironment(wire::WaitingOnOtherEnvironment { host, environment }) => {
-                Self::OtherEnvironment {
-                    host: name("other_environment.host", &host)?,
-                    environment: name("other_environment.environment", &environment)?,
-                }
-            }
+            Message::Gate(gate) => gate::from_waiting(gate)?,
+            Message::Health(some) => named("health", some, |hosts, more| Self::Health { hosts, more })?,
+            Message::OtherEnvironment(message) => other_environment(message)?,
             Message::PausedBy(by) => Self::Paused { by: required_line("paused_by", by, LINE_CHARS_MAX)? },
             Message::Halted(cause) => Self::Halted { cause: value("halted", cause)? },
             Message::Turn(wire::WaitingOnTurn { wave, current }) => {
@@ -241,8 +300,8 @@ impl Wire for WaitingOn {
             Message::CatchUp(wire::WaitingOnCatchUp { hosts: some, more, away }) => {
                 Self::CatchUp { hosts: hosts("catch_up.hosts", &some)?, more, away }
             }
-            Message::OffBaked(wire::WaitingOnOffBaked { hosts: some, more }) => {
-                Self::OffBaked { hosts: hosts("off_baked.hosts", &some)?, more }
+            Message::OffBaked(some) => {
+                named("off_baked", some, |hosts, more| Self::OffBaked { hosts, more })?
             }
             Message::Granted(wire::WaitingOnGranted { deadline_in_ms, quiet }) => Self::Granted {
                 quiet: optional("granted.quiet", quiet)?,
@@ -252,16 +311,18 @@ impl Wire for WaitingOn {
                 for_about: duration("silent.for_about_ms", for_about_ms, Duration::MAX)?,
                 since_start,
             },
-            Message::Held(reason) => Self::Held { reason: required_line("held", reason, LINE_CHARS_MAX)? },
-            Message::Excepted(wire::WaitingOnExcepted { exception, rollout, code }) => Self::Excepted {
-                exception: value("excepted.exception", exception)?,
-                rollout: rollout_id("excepted.rollout", rollout)?,
-                code: optional_code("excepted.code", code)?,
-            },
+            Message::Held(held) => Self::Held(value("held", held)?),
+            Message::HeldHosts(some) => {
+                named("held_hosts", some, |hosts, more| Self::HeldHosts { hosts, more })?
+            }
+            Message::Excepted(message) => excepted(message)?,
             Message::Failed(wire::WaitingOnFailed { rollout, code }) => Self::Failed {
                 rollout: rollout_id("failed.rollout", rollout)?,
                 code: optional_code("failed.code", code)?,
             },
+            Message::Retry(wire::WaitingOnRetry { wave, left }) => {
+                Self::Retry { wave: nested("retry.wave", wave)?, left }
+            }
             Message::Drained(wire::Nothing {}) => Self::Drained,
             Message::JoinedLaterThan(id) => {
                 Self::JoinedLater { rollout: rollout_id("joined_later_than", id)? }
@@ -274,6 +335,36 @@ impl Wire for WaitingOn {
             Message::Detached(wire::Nothing {}) => Self::Detached,
         })
     }
+}
+
+fn to_hosts(hosts: &[HostId], more: u32) -> wire::WaitingOnHosts {
+    wire::WaitingOnHosts { hosts: to_names(hosts), more }
+}
+
+fn named(
+    field: &str,
+    message: wire::WaitingOnHosts,
+    make: impl Fn(Vec<HostId>, u32) -> WaitingOn,
+) -> Result<WaitingOn, InvalidField> {
+    let wire::WaitingOnHosts { hosts: some, more } = message;
+    Ok(make(hosts(&format!("{field}.hosts"), &some)?, more))
+}
+
+fn other_environment(message: wire::WaitingOnOtherEnvironment) -> Result<WaitingOn, InvalidField> {
+    let wire::WaitingOnOtherEnvironment { host, environment } = message;
+    Ok(WaitingOn::OtherEnvironment {
+        host: name("other_environment.host", &host)?,
+        environment: name("other_environment.environment", &environment)?,
+    })
+}
+
+fn excepted(message: wire::WaitingOnExcepted) -> Result<WaitingOn, InvalidField> {
+    let wire::WaitingOnExcepted { exception, rollout, code } = message;
+    Ok(WaitingOn::Excepted {
+        exception: value("excepted.exception", exception)?,
+        rollout: rollout_id("excepted.rollout", rollout)?,
+        code: optional_code("excepted.code", code)?,
+    })
 }
 
 fn to_code(code: Option<Code>) -> Option<String> {

@@ -9,7 +9,7 @@ use houston_common::id::HostId;
 use houston_common::report::{EnvironmentReport, Report};
 
 use super::{Core, Note};
-use crate::fleet::{Contact, Order};
+use crate::fleet::{Contact, Hold, Host, Order};
 use crate::state::Edit;
 
 impl Core {
@@ -111,7 +111,7 @@ impl Core {
     ) -> Result<(), Refusal> {
         if !self.state.made(host, &report.environment, stamp) {
             let what = format!("{host} shows an assignment that this store never gave");
-            self.hold(host, what.clone(), now, wall);
+            self.hold(host, Hold::ForeignAssignment, &what, now, wall);
             let next = "find out who wrote its state directory, enroll it anew, then `houston host release`";
             return Err(Refusal::new(Code::GenerationFuture, what, next));
         }
@@ -125,7 +125,7 @@ impl Core {
     }
 
     fn hold_clone(&mut self, host: &HostId, now: FleetTime, wall: WallTime) -> Refusal {
-        self.hold(host, "two machines speak with its identity".to_owned(), now, wall);
+        self.hold(host, Hold::Clone, "two machines speak with its identity", now, wall);
         Refusal::new(
             Code::Clone,
             format!("two machines speak as {host}"),
@@ -133,15 +133,15 @@ impl Core {
         )
     }
 
-    fn hold(&mut self, host: &HostId, reason: String, now: FleetTime, wall: WallTime) {
+    fn hold(&mut self, host: &HostId, hold: Hold, reason: &str, now: FleetTime, wall: WallTime) {
         let Some(entry) = self.state.fleet.get(host) else { return };
-        if entry.host.held.is_some() {
+        // An operator's gives way: it may end by itself, and this must not.
+        if matches!(entry.host.held, Some(Hold::Clone | Hold::ForeignAssignment)) {
             return;
         }
-        let mut record = entry.host.clone();
-        record.held = Some(reason.clone());
+        let record = Host { held: Some(hold), ..entry.host.clone() };
         self.edit(Edit::Host(record), now);
-        self.audit(Note::own(&format!("host.hold {host}"), &reason), now, wall);
+        self.audit(Note::own(&format!("host.hold {host}"), reason), now, wall);
     }
 }
 

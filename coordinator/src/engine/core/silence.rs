@@ -1,14 +1,16 @@
-//! What time alone does to hosts: silence is noticed, and ephemeral hosts are forgotten.
+//! What time alone does to hosts: silence is noticed, holds end, and ephemeral hosts are forgotten.
 
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::id::{EnvironmentName, HostId};
 
 use super::{Core, Note};
-use crate::fleet::{Entry, FORGET_AFTER};
+use crate::fleet::{Entry, FORGET_AFTER, Host};
+use crate::state::Edit;
 
 impl Core {
-    /// What time alone does: silence is noticed, forgotten hosts go, waits end.
+    /// What time alone does: silence is noticed, holds end, forgotten hosts go, waits end.
     pub fn tick(&mut self, now: FleetTime, wall: WallTime) {
+        self.state.noted = (now, wall);
         for host in self.state.fleet.newly_lost(now) {
             self.state.recount_host(&host);
             self.touch_host(&host);
@@ -16,6 +18,11 @@ impl Core {
             if ephemeral {
                 self.forget.push_back((now.plus(FORGET_AFTER), host));
             }
+        }
+        while !self.is_full()
+            && let Some(host) = self.state.fleet.hold_over(now).cloned()
+        {
+            self.end_hold(&host, now, wall);
         }
         // No more than a commit holds; the rest is due at once again.
         while !self.is_full()
@@ -34,6 +41,12 @@ impl Core {
         let due: Vec<EnvironmentName> =
             self.wakes.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()).collect();
         self.touched.extend(due);
+    }
+
+    fn end_hold(&mut self, host: &HostId, now: FleetTime, wall: WallTime) {
+        let Some(entry) = self.state.fleet.get(host) else { return };
+        self.edit(Edit::Host(Host { held: None, ..entry.host.clone() }), now);
+        self.audit(Note::own(&format!("host.release {host}"), "the time of its hold is over"), now, wall);
     }
 
     fn forget_host(&mut self, host: &HostId, now: FleetTime, wall: WallTime) {

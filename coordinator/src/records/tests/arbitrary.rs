@@ -10,12 +10,13 @@ use houston_common::clock::{FleetTime, WallTime};
 use houston_common::digest::{Digest, SettingsDigest, TreeDigest, VersionSetDigest};
 use houston_common::error::Code;
 use houston_common::id::{Generation, RolloutId, StoreId};
-use houston_common::policy::{Bakes, OnFailure, Pacing, Policy, Share};
+use houston_common::policy::gate::{Before, Condition, Gate};
+use houston_common::policy::{Bakes, Growth, OnFailure, Pacing, Policy, Share};
 use houston_common::release::{PackageVersion, Release, Settings, VersionSet};
 use houston_common::report::{Failure, Phase};
 use houston_common::rollout::{Cause, Exception};
 use houston_common::view::{Role, RoleBinding};
-use proptest::collection::{btree_map, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -25,9 +26,9 @@ use crate::audit::Audit;
 use crate::catalog::{NamedSet, Package};
 use crate::environment::Definition;
 use crate::environment::member::{Grant, Lane, Member, Step, Told};
-use crate::fleet::Host;
+use crate::fleet::{Hold, Host};
 use crate::rollout::ending::{Ending, Named, Reached};
-use crate::rollout::{Direction, Pause, Rolling, Rollout, Stage};
+use crate::rollout::{Decision, Direction, Pause, Rolling, Rollout, Stage};
 use crate::state::{Edit, Meta};
 
 fn parsed<T: FromStr<Err: Debug> + Debug>(pattern: &'static str) -> impl Strategy<Value = T> {
@@ -73,18 +74,39 @@ fn share() -> impl Strategy<Value = Share> {
     prop_oneof![(0..=1_000_000u32).prop_map(Share::Hosts), (0..=100u8).prop_map(Share::Percent)]
 }
 
+fn gate() -> impl Strategy<Value = Gate> {
+    let condition = prop_oneof![
+        any::<bool>().prop_map(|by_another| Condition::Approval { by_another }),
+        (wall(), wall()).prop_map(|(from, until)| Condition::Freeze { from, until }),
+        (label(), version()).prop_map(|(package, at_least)| Condition::EveryHost { package, at_least }),
+        any::<u64>().prop_map(|passes| Condition::Evidence { passes }),
+    ];
+    (label(), select(Before::ALL.to_vec()), condition, of(duration()))
+        .prop_map(|(name, before, condition, within)| Gate { name, before, condition, within })
+}
+
 fn policy() -> impl Strategy<Value = Policy> {
     let bake = (duration(), duration(), duration()).prop_map(|(one_box, first_zone, later_zones)| Bakes {
         one_box,
         first_zone,
         later_zones,
     });
-    let shares = (share(), share(), of(share()), share(), share(), share());
+    let shares = (share(), share(), of(share()), share(), share(), share(), any::<u32>());
     let times = (duration(), duration(), duration());
-    let rest = (vec(label(), 0..3), select(vec![OnFailure::Rollback, OnFailure::Halt]));
-    (bake, shares, times, rest).prop_map(|(bake, shares, times, (zone_order, on_failure))| Policy {
-        pacing: Pacing::Zonal,
-        zone_order,
+    let words =
+        (select(vec![Pacing::Zonal, Pacing::Striped]), select(vec![OnFailure::Rollback, OnFailure::Halt]));
+    let growth = (any::<u16>(), share(), any::<bool>()).prop_map(|(percent, most, carries)| Growth {
+        percent,
+        most,
+        carries,
+    });
+    let rest = (vec(label(), 0..3), words, any::<u32>(), of(growth), of(share()), vec(gate(), 0..3));
+    (bake, shares, times, rest).prop_map(|(bake, shares, times, rest)| Policy {
+        pacing: rest.1.0,
+        zone_order: rest.0,
+        zones_at_once: rest.2,
+        growth: rest.3,
+        zone_failure_budget: rest.4,
         batch: shares.0,
         fleet_floor: shares.1,
         zone_floor: shares.2,
@@ -94,15 +116,26 @@ fn policy() -> impl Strategy<Value = Policy> {
         start_within: times.2,
         failure_budget: shares.3,
         lost_budget: shares.4,
-        on_failure,
+        on_failure: rest.1.1,
         rollback_batch: shares.5,
+        gates: rest.5,
+        retries: shares.6,
     })
+}
+
+fn hold() -> impl Strategy<Value = Hold> {
+    let by_operator = (label(), any::<String>(), of(fleet_time()));
+    prop_oneof![
+        by_operator.prop_map(|(name, reason, until)| Hold::Operator { name, reason, until }),
+        Just(Hold::Clone),
+        Just(Hold::ForeignAssignment),
+    ]
 }
 
 fn host() -> impl Strategy<Value = Host> {
     let named = (label(), label(), btree_map(label(), version(), 0..3));
     let key = (digest(), vec(any::<u8>(), 0..90), wall(), wall());
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), of(any::<String>()), of(any::<(u64, u64)>()));
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), of(hold()), of(any::<(u64, u64)>()));
     (named, key, flags).prop_map(|((id, zone, labels), (key, key_der, expires, enrolled_at), flags)| Host {
         id,
         zone,
@@ -177,7 +210,8 @@ fn member() -> impl Strategy<Value = Member> {
     );
     let lane = prop_oneof![Just(Lane::Standing), rollout_id().prop_map(Lane::Rollout)];
     let named = (label(), label(), label(), rollout_id());
-    let flags = (any::<bool>(), any::<bool>(), any::<u32>(), of(rollout_id()), of(fleet_time()));
+    let times = (of(fleet_time()), of(fleet_time()));
+    let flags = (any::<bool>(), any::<bool>(), any::<u32>(), of(rollout_id()), times, any::<u32>());
     let rest = (of(release()), of(told), of(grant), lane, step(), of(failure()));
     (named, flags, rest).prop_map(|((environment, host, zone, joined), flags, rest)| Member {
         environment,
@@ -188,12 +222,14 @@ fn member() -> impl Strategy<Value = Member> {
         settled: rest.0,
         owes: flags.1,
         told: rest.1,
-        answer_by: flags.4,
+        answer_by: flags.4.0,
         grant: rest.2,
         lane: rest.3,
         step: rest.4,
         started: flags.3,
-        lane_failures: flags.2,
+        failures: flags.2,
+        boxed_until: flags.4.1,
+        retries: flags.5,
         failure: rest.5,
     })
 }
@@ -213,9 +249,11 @@ fn definition() -> impl Strategy<Value = Definition> {
 }
 
 fn stage() -> impl Strategy<Value = Stage> {
-    let rolling = (any::<u32>(), any::<u32>(), any::<u32>(), of(label())).prop_map(
-        |(wave, batch, granted, one_box)| Stage::Rolling(Rolling { wave, batch, granted, one_box }),
-    );
+    let granted = btree_map(label(), any::<u32>(), 0..3);
+    let rolling =
+        (any::<u32>(), any::<u32>(), granted, of(label())).prop_map(|(wave, batch, granted, one_box)| {
+            Stage::Rolling(Rolling { wave, batch, granted, one_box })
+        });
     let baking = (any::<u32>(), duration(), fleet_time()).prop_map(|(wave, left, since)| Stage::Baking {
         wave,
         left,
@@ -229,7 +267,8 @@ fn stage() -> impl Strategy<Value = Stage> {
 fn cause() -> impl Strategy<Value = Cause> {
     let counts = || (any::<u32>(), any::<u32>());
     prop_oneof![
-        (label(), counts()).prop_map(|(host, (failures, allowed))| Cause::FailureBudget {
+        (label(), counts(), of(label())).prop_map(|(host, (failures, allowed), zone)| Cause::FailureBudget {
+            zone,
             host,
             failures,
             allowed
@@ -239,6 +278,12 @@ fn cause() -> impl Strategy<Value = Cause> {
         label().prop_map(|host| Cause::RollbackFailed { host }),
         any::<String>().prop_map(|law| Cause::Law { law }),
     ]
+}
+
+fn decision() -> impl Strategy<Value = Decision> {
+    (label(), any::<u32>(), label(), wall(), any::<String>(), any::<bool>()).prop_map(
+        |(gate, before, by, at, remark, skipped)| Decision { gate, before, by, at, remark, skipped },
+    )
 }
 
 fn rollout() -> impl Strategy<Value = Rollout> {
@@ -257,8 +302,22 @@ fn rollout() -> impl Strategy<Value = Rollout> {
     });
     let ending = (btree_map(label(), reached, 0..3), vec(named, 0..3))
         .prop_map(|(zones, named)| Ending { zones, named });
-    let how = (stage(), paused, of(cause()), of(cause()), any::<u32>(), of(ending));
-    let counts = (any::<u32>(), of(label()), of(label()), any::<u32>(), vec(rollout_id(), 0..3));
+    let how = (stage(), paused, of(cause()), of(cause()), any::<u32>(), of(ending), vec(decision(), 0..3));
+    let in_zones = btree_map(label(), any::<u32>(), 0..3);
+    let excluded = btree_set(label(), 0..3);
+    let counts = (
+        any::<u32>(),
+        of(label()),
+        of(label()),
+        any::<u32>(),
+        vec(rollout_id(), 0..3),
+        in_zones,
+        excluded,
+        vec(label(), 0..3),
+        vec(label(), 0..3),
+    );
+    let proven = btree_set(label(), 0..3);
+    let where_to = (where_to, any::<u32>(), any::<u32>(), proven);
     (what, where_to, who, how, counts).prop_map(|(what, where_to, who, how, counts)| Rollout {
         id: what.0,
         environment: what.1,
@@ -266,9 +325,12 @@ fn rollout() -> impl Strategy<Value = Rollout> {
         way_back: what.3,
         policy: what.4,
         direction: what.5,
-        zones: where_to.0,
-        planned: where_to.1,
-        members: where_to.2,
+        zones: where_to.0.0,
+        planned: where_to.0.1,
+        members: where_to.0.2,
+        stripes: where_to.1,
+        earned: where_to.2,
+        proven: where_to.3,
         started_by: who.0,
         reason: who.1,
         started_at: who.2,
@@ -280,11 +342,16 @@ fn rollout() -> impl Strategy<Value = Rollout> {
         reached: how.4,
         ending: how.5,
         failures: counts.0,
+        failures_in: counts.5,
         first_failure: counts.1,
         last_failure: counts.2,
+        unwell_before: counts.7,
+        untouched_unwell: counts.8,
         exceptions: counts.3,
         inherits: counts.4,
         request: who.4,
+        decisions: how.6,
+        excluded: counts.6,
     })
 }
 

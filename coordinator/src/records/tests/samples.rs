@@ -8,7 +8,8 @@ use houston_common::clock::{FleetTime, WallTime};
 use houston_common::digest::{Digest, TreeDigest};
 use houston_common::error::Code;
 use houston_common::id::{Generation, Platform, RolloutId, StoreId};
-use houston_common::policy::{Policy, Share};
+use houston_common::policy::gate::{Before, Comparison, Condition, Days, Gate, Metric, Number, Window};
+use houston_common::policy::{Growth, Policy, Share};
 use houston_common::release::{PackageVersion, Release, Settings, VersionSet};
 use houston_common::report::{Failure, Phase};
 use houston_common::rollout::{Cause, Exception};
@@ -19,9 +20,9 @@ use crate::audit::Audit;
 use crate::catalog::{NamedSet, Package};
 use crate::environment::Definition;
 use crate::environment::member::{Grant, Lane, Member, Step, Told};
-use crate::fleet::Host;
+use crate::fleet::{Hold, Host};
 use crate::rollout::ending::{Ending, Named, Reached};
-use crate::rollout::{Direction, Pause, Rolling, Rollout, Stage};
+use crate::rollout::{Decision, Direction, Pause, Rolling, Rollout, Stage};
 use crate::state::{Edit, Meta};
 
 fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
@@ -53,7 +54,11 @@ fn host() -> Host {
         ephemeral: false,
         revoked: false,
         drained: true,
-        held: Some("disk is \"odd\"\n".to_owned()),
+        held: Some(Hold::Operator {
+            name: name("ann@example.com"),
+            reason: "disk is \"odd\"\n".to_owned(),
+            until: Some(FleetTime(7_200_000)),
+        }),
         start: Some((7, u64::MAX)),
     }
 }
@@ -63,6 +68,9 @@ fn definition() -> Definition {
         name: name("prod"),
         selector: [(name("role"), name("web"))].into(),
         policy: Policy {
+            growth: Some(Growth { percent: 150, most: Share::Percent(33), carries: true }),
+            zone_failure_budget: Some(Share::Hosts(1)),
+            gates: gates(),
             zone_order: vec![name("b")],
             zone_floor: Some(Share::Hosts(2)),
             ..Policy::default()
@@ -125,7 +133,9 @@ fn members() -> Vec<Edit> {
         detached: i == 0,
         told: Some(told(false)),
         lane: Lane::Rollout(RolloutId(4)),
-        lane_failures: 1,
+        failures: 3,
+        boxed_until: Some(FleetTime(3_600_000)),
+        retries: 1,
         step,
         ..new.clone()
     });
@@ -133,41 +143,52 @@ fn members() -> Vec<Edit> {
 }
 
 fn rollouts() -> Vec<Edit> {
+    let new = || {
+        let policy = Policy::default();
+        Rollout::new(RolloutId(0), name("prod"), Release::empty(), release(), policy, name("ann@example.com"))
+    };
     let rollout = |stage, cause| Rollout {
-        id: RolloutId(0),
-        environment: name("prod"),
-        target: release(),
-        way_back: Release::empty(),
-        policy: Policy::default(),
-        direction: Direction::Forward,
         zones: vec![name("a"), name("b")],
         planned: [(name("a"), 2), (name("b"), 1)].into(),
         members: [(name("a"), 2), (name("b"), 1)].into(),
-        started_by: name("ann@example.com"),
+        stripes: 4,
         reason: "a better one".to_owned(),
         started_at: WallTime(1_700_000_000_000),
-        ended_at: None,
         stage,
-        paused: None,
         cause,
-        first_cause: None,
         reached: 1,
-        ending: None,
-        failures: 0,
-        first_failure: None,
-        last_failure: None,
+        earned: 2,
+        proven: [name("a")].into(),
+        failures_in: [(name("a"), 1)].into(),
+        unwell_before: vec![name("host-7")],
+        untouched_unwell: vec![name("host-8")],
         exceptions: 1,
         inherits: vec![RolloutId(1)],
         request: "3f2a".to_owned(),
+        decisions: vec![Decision {
+            gate: name("bake"),
+            before: 1,
+            by: name("ann@example.com"),
+            at: WallTime(1_700_000_000_500),
+            remark: "seen enough".to_owned(),
+            skipped: true,
+        }],
+        excluded: [name("host-9")].into(),
+        ..new()
     };
-    let rolling = Rolling { wave: 1, batch: 2, granted: 1, one_box: Some(name("host-1")) };
+    let rolling =
+        Rolling { wave: 1, batch: 2, granted: [(name("a"), 1)].into(), one_box: Some(name("host-1")) };
     let baking = Stage::Baking { wave: 1, left: Duration::from_millis(3_600_500), since: FleetTime(99) };
-    let budget = Cause::FailureBudget { host: name("host-2"), failures: 2, allowed: 1 };
+    let budget = Cause::FailureBudget { host: name("host-2"), failures: 2, allowed: 1, zone: None };
     let lost = Cause::LostBudget { exceptions: 3, allowed: 2 };
     let operator = Cause::Operator { name: "ann".to_owned(), reason: "no".to_owned() };
     let back = Cause::RollbackFailed { host: name("host-2") };
     let law = Cause::Law { law: "fleet-floor".to_owned() };
+    let gated = Stage::Gated { before: 2, waited: Duration::from_millis(1), since: FleetTime(98) };
+    let gate = Cause::GateClosed { gate: name("approved") };
     let mut rollouts = vec![
+        rollout(gated, None),
+        rollout(Stage::Halted, Some(gate)),
         rollout(Stage::Rolling(rolling), None),
         rollout(baking, None),
         rollout(Stage::RollingBack, Some(budget)),
@@ -182,7 +203,8 @@ fn rollouts() -> Vec<Edit> {
     rollouts[1].paused = Some(Pause { by: name("ann"), reason: "lunch".to_owned() });
     rollouts[2].first_failure = Some(name("host-1"));
     rollouts[2].last_failure = Some(name("host-2"));
-    rollouts[4].first_cause = Some(Cause::FailureBudget { host: name("host-2"), failures: 2, allowed: 1 });
+    rollouts[6].first_cause =
+        Some(Cause::FailureBudget { host: name("host-2"), failures: 2, allowed: 1, zone: None });
     let named = |step| Named { host: name("host-2"), zone: name("b"), step, failure: None };
     rollouts[9].ending = Some(Ending {
         zones: [(name("a"), Reached { hosts: 2, updated: 1 })].into(),
@@ -207,6 +229,36 @@ fn token() -> Token {
         ephemeral: true,
         created_by: name("ann"),
     }
+}
+
+fn gates() -> Vec<Gate> {
+    let window = Window {
+        time_zone: "Europe/Berlin".to_owned(),
+        days: Days::from_bits(31).expect("days"),
+        from: 540,
+        until: 960,
+    };
+    let metric = Metric {
+        query: "up".to_owned(),
+        is: Comparison::AtLeast,
+        value: Number::new(0.25).expect("finite"),
+        fresh: Duration::from_secs(60),
+    };
+    let conditions = vec![
+        Condition::Approval { by_another: true },
+        Condition::Window(window),
+        Condition::Freeze { from: WallTime(1_700_000_000_000), until: WallTime(1_700_000_000_001) },
+        Condition::Metric(metric),
+        Condition::EveryHost { package: name("web"), at_least: name("2.0.0") },
+        Condition::Evidence { passes: 100 },
+    ];
+    let gate = |(condition, before): (Condition, Before)| Gate {
+        name: name(&condition.kind().replace('_', "-")),
+        before,
+        condition,
+        within: (before == Before::End).then_some(Duration::from_secs(3600)),
+    };
+    conditions.into_iter().zip(Before::ALL.into_iter().cycle()).map(gate).collect()
 }
 
 pub(super) fn all() -> Vec<Edit> {

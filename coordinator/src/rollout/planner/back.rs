@@ -1,4 +1,5 @@
-//! The way back: hosts that started the change return, one zone at a time, floors held, no bakes.
+//! The way back: hosts that started the change return, no more zones at a time than forward, floors held, no
+//! bakes.
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 use houston_common::clock::FleetTime;
@@ -20,9 +21,7 @@ pub(super) fn take_back(
     now: FleetTime,
     plan: &mut Plan,
 ) {
-    if let Some(zone) = current_zone(environment, rollout) {
-        grant(environment, rollout, &zone, plan);
-    }
+    grant(environment, rollout, &current_zones(environment, rollout), plan);
     if !plan.grants.is_empty() {
         return;
     }
@@ -60,38 +59,47 @@ pub(super) fn take_back(
     }
 }
 
-/// The zone in which hosts are moving back, else the first that has some to move.
-fn current_zone(environment: &Environment, rollout: &Rollout) -> Option<Zone> {
+/// The zones in which hosts are moving back, then others that have some to move, as many as may change at once.
+fn current_zones<'a>(environment: &Environment, rollout: &'a Rollout) -> Vec<&'a Zone> {
     let index = environment.index();
-    let known = || rollout.zones.iter();
-    let moving =
-        known().find(|zone| index.count(zone, Class::Open) + index.count(zone, Class::Finishing) > 0);
-    let to_move = || {
-        known().find(|zone| {
-            [Reach::Down, Reach::Up].into_iter().any(|reach| index.count(zone, Class::ToTakeBack(reach)) > 0)
-        })
+    let is_moving = |zone: &&Zone| index.count(zone, Class::Open) + index.count(zone, Class::Finishing) > 0;
+    let has_some = |zone: &&Zone| {
+        [Reach::Down, Reach::Up].into_iter().any(|reach| index.count(zone, Class::ToTakeBack(reach)) > 0)
     };
-    moving.or_else(to_move).cloned()
+    let known = || rollout.zones.iter();
+    let others = known().filter(|zone| !is_moving(zone) && has_some(zone));
+    known().filter(is_moving).chain(others).take(rollout.zones_at_once()).collect()
 }
 
-fn grant(environment: &Environment, rollout: &Rollout, zone: &Zone, plan: &mut Plan) {
+fn grant(environment: &Environment, rollout: &Rollout, zones: &[&Zone], plan: &mut Plan) {
     let index = environment.index();
     let moving = index.count_all(Class::Open) + index.count_all(Class::Finishing);
     let size = rollout.policy.rollback_batch.at_most_of(rollout.hosts());
     let room = size.saturating_sub(moving) as usize;
     let destination = rollout.destination();
     let mut floors = Floors::new(environment, &rollout.policy, Some(&rollout.planned));
-    let hosts =
-        [Reach::Down, Reach::Up].into_iter().flat_map(|reach| index.hosts(zone, Class::ToTakeBack(reach)));
-    for host in hosts.take(room.min(GRANTS_PER_PLAN)) {
-        let Some(live) = environment.member(host) else { continue };
+    let to_move = [Reach::Down, Reach::Up].map(Class::ToTakeBack);
+    let hosts = zones.iter().flat_map(|zone| to_move.into_iter().flat_map(|class| index.hosts(zone, class)));
+    let mut full: Option<&Zone> = None;
+    for host in hosts {
+        if plan.grants.len() >= room.min(GRANTS_PER_PLAN) {
+            return;
+        }
+        let Some(live) = environment.member(host).filter(|live| full != Some(&live.member.zone)) else {
+            continue;
+        };
         // A floor protects a service that stays. Taking the last of it away is bound by batches.
         if live.may_serve()
             && !destination.is_empty()
             && let Err(waiting) = floors.take(live)
         {
+            let of_zone = matches!(waiting, WaitingOn::Floor { zone: Some(_), .. });
             plan.waiting.push(waiting);
-            return;
+            if !of_zone {
+                return;
+            }
+            full = Some(&live.member.zone);
+            continue;
         }
         plan.grants.push(Grant {
             host: host.clone(),

@@ -1,19 +1,19 @@
-//! A rollout on its way: the one box, then one zone at a time in batches.
+//! A rollout on its way: the one box, then wave by wave in batches.
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
 use houston_common::clock::FleetTime;
 use houston_common::id::{HostId, Zone};
-use houston_common::policy::Pacing;
 use houston_common::rollout::{Cause, Exception, WaitingOn};
 
 use super::floors::Floors;
 use super::{CLOSED_PER_PLAN, Change, GRANTS_PER_PLAN, Grant, PREPARES_PER_PLAN, Plan, Turn};
-use super::{open_grants, unknown_health};
+use super::{open_grants, retry, unknown_health, updated_in};
 use crate::environment::Environment;
 use crate::environment::index::{Class, Reach, Wellness};
 use crate::environment::member::Lane;
 use crate::fleet::Fleet;
-use crate::rollout::{Rolling, Rollout};
+use crate::rollout::pacing::Extent;
+use crate::rollout::{Rolling, Rollout, Stage};
 
 pub(super) fn roll(
     environment: &Environment,
@@ -23,29 +23,17 @@ pub(super) fn roll(
     now: FleetTime,
     plan: &mut Plan,
 ) {
-    match rollout.policy.pacing {
-        Pacing::Zonal => zonal(environment, rollout, rolling, fleet, now, plan),
-    }
-}
-
-fn zonal(
-    environment: &Environment,
-    rollout: &Rollout,
-    rolling: &Rolling,
-    fleet: &Fleet,
-    now: FleetTime,
-    plan: &mut Plan,
-) {
+    prepare_ahead(environment, rollout, rolling.wave, plan);
     if rolling.wave == 0 {
         one_box(environment, rollout, rolling, fleet, now, plan);
         return;
     }
-    prepare_ahead(environment, rollout, rolling.wave, plan);
-    let Some(zone) = rollout.zones.get(rolling.wave as usize - 1) else {
+    let zones = rollout.zones_of(rolling.wave);
+    if zones.is_empty() {
         plan.changes.push(Change::Turn(Turn::Bake));
         return;
-    };
-    zone_wave(environment, rollout, rolling, zone, fleet, now, plan);
+    }
+    Wave { environment, rollout, rolling, zones }.go_on(fleet, now, plan);
 }
 
 /// Wave 0: one host alone. A healthy one where there is one.
@@ -57,7 +45,6 @@ fn one_box(
     now: FleetTime,
     plan: &mut Plan,
 ) {
-    prepare_zone(environment, rollout, rollout.zones.first(), plan);
     let class = rolling.one_box.as_ref().and_then(|host| environment.member(host)?.class());
     let host = match (&rolling.one_box, class) {
         (Some(_), Some(Class::Updated(Wellness::Well))) => {
@@ -93,14 +80,14 @@ fn one_box(
             plan.changes.insert(0, prepare(rollout, host));
         }
         // A grant of this wave came to nothing: void, or its host is gone.
-        Some(Class::Ready(_)) if rolling.granted > 0 => plan.changes.push(Change::Turn(Turn::NextBatch)),
+        Some(Class::Ready(_)) if rolling.has_granted() => plan.changes.push(Change::Turn(Turn::NextBatch)),
         Some(Class::Ready(_)) => {
             // What an earlier rollout has in its hands, in whatever zone, ends first: one zone at a time.
             if let Some(waiting) = open_grants(environment, now) {
                 plan.waiting.insert(0, waiting);
                 return;
             }
-            grant(environment, rollout, vec![host.clone()], plan);
+            grant(environment, rollout, std::iter::once(std::iter::once(host)), plan);
         }
         _ => plan.waiting.push(WaitingOn::Prepare { ready: 0, of: 1 }),
     }
@@ -133,7 +120,9 @@ fn without_one_box(
     let holds = |waiting: &WaitingOn| nobody_is_updated || !matches!(waiting, WaitingOn::Silent { .. });
     if let Some(waiting) = open_grants(environment, now).or_else(|| unknown_health(environment)) {
         plan.waiting.push(waiting);
-    } else if let Some(waiting) = out_of_reach(environment, None, fleet, now).filter(holds) {
+    } else if let Some(waiting) =
+        out_of_reach(environment, &rollout.zones.iter().collect::<Vec<_>>(), fleet, now).filter(holds)
+    {
         plan.waiting.push(waiting);
     } else if !nobody_is_updated {
         plan.changes.push(Change::Turn(Turn::Bake));
@@ -142,147 +131,220 @@ fn without_one_box(
         let exceptions = rollout.exceptions;
         plan.changes.push(Change::Turn(Turn::Halt(Cause::NobodyUpdated { exceptions })));
     } else if let Some(host) = index.all(Class::Held).next() {
-        let reason = format!("every host that is left is held, {host} among them");
-        plan.waiting.push(WaitingOn::Held { reason });
+        plan.waiting
+            .push(WaitingOn::HeldHosts { hosts: vec![host.clone()], more: index.count_all(Class::Held) - 1 });
     } else {
         plan.waiting.push(WaitingOn::NothingToRun);
     }
 }
 
-fn zone_wave(
+/// A wave after the one box.
+struct Wave<'a> {
+    environment: &'a Environment,
+    rollout: &'a Rollout,
+    rolling: &'a Rolling,
+    zones: &'a [Zone],
+}
+
+impl Wave<'_> {
+    fn go_on(&self, fleet: &Fleet, now: FleetTime, plan: &mut Plan) {
+        let open = open_grants(self.environment, now);
+        let health = unknown_health(self.environment);
+        let is_quiet = open.is_none() && health.is_none();
+        if is_quiet && self.goes_to_another_batch() {
+            plan.changes.push(Change::Turn(Turn::NextBatch));
+            return;
+        }
+        // Hosts of the batch that are still at it may be joined up to its size; the next one starts when every
+        // one of this batch has ended well and every updated host is known to be well. Hosts in the middle of
+        // an earlier change may be in any zone: zones that change at a time wait for them.
+        let earlier = self.environment.index().count_all(Class::Finishing) > 0;
+        let some_ready = self.zones.iter().any(|zone| self.ready_in(zone).next().is_some());
+        if some_ready && health.is_none() && !earlier {
+            grant(self.environment, self.rollout, self.zones.iter().map(|zone| self.ready_in(zone)), plan);
+            if !plan.grants.is_empty() {
+                return;
+            }
+        }
+        if let Some(waiting) = [open, health].into_iter().flatten().next() {
+            // Named first: what is being done explains more than what it holds up.
+            plan.waiting.insert(0, waiting);
+        } else if some_ready {
+            // `grant` has said which floor.
+        } else if let Some(waiting) = preparing(self.environment, &self.zones_with_room()) {
+            plan.waiting.push(waiting);
+        } else if let Some(waiting) = out_of_reach(self.environment, &self.zones_with_room(), fleet, now)
+            && !matches!(waiting, WaitingOn::Silent { .. })
+        {
+            // The lost are left out when the last of the zone's hosts have had their turn.
+            plan.waiting.push(waiting);
+        } else {
+            self.end(fleet, plan);
+        }
+    }
+
+    /// Hosts of a zone that the batch may still take.
+    fn room(&self, zone: &Zone) -> u32 {
+        let Rolling { wave, batch, .. } = self.rolling;
+        let today = self.environment.index().zone(zone).hosts;
+        let size = self.rollout.batch_of(zone, *wave, *batch, today);
+        size.saturating_sub(self.rolling.granted_in(zone))
+    }
+
+    /// Of a stripe only those that have hosts to give; of zones that are for everybody, all.
+    fn zones_with_room(&self) -> Vec<&Zone> {
+        let is_one_batch = self.rollout.extent(self.rolling.wave) == Extent::OneBatch;
+        self.zones.iter().filter(|zone| !is_one_batch || self.room(zone) > 0).collect()
+    }
+
+    /// Hosts of a zone that the batch could take now, down ones first.
+    fn ready_in(&self, zone: &Zone) -> impl Iterator<Item = &HostId> {
+        self.all_ready_in(zone).take(self.room(zone) as usize)
+    }
+
+    fn all_ready_in(&self, zone: &Zone) -> impl Iterator<Item = &HostId> {
+        let ready = |reach| self.environment.index().hosts(zone, Class::Ready(reach));
+        ready(Reach::Down).chain(ready(Reach::Up))
+    }
+
+    /// Once every host of this batch has ended: whether others of the wave are ready. A stripe has one batch,
+    /// unless all its grants came to nothing: then it has shown nothing.
+    fn goes_to_another_batch(&self) -> bool {
+        let any = |zone: &&Zone| self.all_ready_in(zone).next().is_some();
+        let room = |zone: &&Zone| self.ready_in(zone).next().is_some();
+        let is_over = match self.rollout.extent(self.rolling.wave) {
+            Extent::Everybody => true,
+            Extent::OneBatch => {
+                !self.zones.iter().any(|zone| room(&zone)) && !is_proved(self.environment, self.rollout)
+            }
+        };
+        self.rolling.has_granted() && self.zones.iter().any(|zone| any(&zone)) && is_over
+    }
+
+    /// Everything that could be done is done: who failed may be tried again, who is left is left out by name,
+    /// then the wave bakes.
+    fn end(&self, fleet: &Fleet, plan: &mut Plan) {
+        let retries = |zone| retry::retries(self.environment, self.rollout, zone, fleet);
+        let retries: Vec<Change> = self.zones.iter().flat_map(retries).take(CLOSED_PER_PLAN).collect();
+        if !retries.is_empty() {
+            plan.changes.extend(retries);
+            return;
+        }
+        if self.rollout.extent(self.rolling.wave) == Extent::Everybody {
+            leave_out_the_absent(self.environment, self.zones, plan);
+        }
+        if !plan.changes.iter().any(|change| matches!(change, Change::Except { .. })) {
+            plan.changes.push(Change::Turn(Turn::Bake));
+        }
+    }
+}
+
+/// Whether hosts of every zone that the newest batch has moved run the target. A first batch whose grants were
+/// void, or whose hosts were down before, has shown nothing: the next one is the first still.
+pub(in crate::rollout) fn is_proved(environment: &Environment, rollout: &Rollout) -> bool {
+    let Stage::Rolling(rolling) = &rollout.stage else { return true };
+    rolling.wave == 0 || rolling.granted.keys().all(|zone| updated_in(environment, zone) > 0)
+}
+
+/// Remembers the zones of the newest batch in which hosts run the target. The one box proves nothing about the
+/// zone that it is in.
+pub(in crate::rollout) fn note_proven(environment: &Environment, rollout: &mut Rollout) {
+    let Stage::Rolling(rolling) = &rollout.stage else { return };
+    if rolling.wave > 0 {
+        let proven = rolling.granted.keys().filter(|zone| updated_in(environment, zone) > 0).cloned();
+        rollout.proven.extend(proven.collect::<Vec<_>>());
+    }
+}
+
+/// Grants what the floors allow, zone by zone. Hosts that are down come first and cost nothing.
+fn grant<'a, Hosts: Iterator<Item = &'a HostId>>(
     environment: &Environment,
     rollout: &Rollout,
-    rolling: &Rolling,
-    zone: &Zone,
-    fleet: &Fleet,
-    now: FleetTime,
+    zones: impl Iterator<Item = Hosts>,
     plan: &mut Plan,
 ) {
-    let index = environment.index();
-    // Hosts of the batch that are still at it may be joined up to its size; the next batch starts
-    // when every one of this batch has ended well and every updated host is known to be well.
-    let open = open_grants(environment, now);
-    let health = unknown_health(environment);
-    let size = batch_size(environment, rollout, zone);
-    // Hosts in the middle of an earlier change may be in any zone: one zone at a time waits for them.
-    let earlier = index.count_all(Class::Finishing) > 0;
-    let fresh = !earlier && (rolling.granted == 0 || (open.is_some() && rolling.granted < size));
-    let ready = |reach| index.hosts(zone, Class::Ready(reach));
-    let some_ready = ready(Reach::Down).chain(ready(Reach::Up)).next().is_some();
-    if some_ready && health.is_none() && open.is_none() && rolling.granted > 0 {
-        plan.changes.push(Change::Turn(Turn::NextBatch));
-        return;
-    }
-    if some_ready && health.is_none() && fresh {
-        let room = (size - rolling.granted.min(size)) as usize;
-        let hosts = ready(Reach::Down).chain(ready(Reach::Up)).take(room).cloned().collect();
-        grant(environment, rollout, hosts, plan);
-        if !plan.grants.is_empty() {
-            return;
-        }
-    }
-    let held_up = [open, health].into_iter().flatten().next();
-    if let Some(waiting) = held_up {
-        // Named first: what is being done explains more than what it holds up.
-        plan.waiting.insert(0, waiting);
-    } else if some_ready {
-        // `grant` has said which floor.
-    } else if let Some(waiting) = preparing(environment, zone) {
-        plan.waiting.push(waiting);
-    } else if let Some(waiting) = out_of_reach(environment, Some(zone), fleet, now) {
-        plan.waiting.push(waiting);
-    } else {
-        end_wave(environment, zone, plan);
-    }
-}
-
-/// Hosts of a zone that are granted together.
-fn batch_size(environment: &Environment, rollout: &Rollout, zone: &Zone) -> u32 {
-    let began_with = rollout.members.get(zone).copied().unwrap_or_default();
-    rollout.policy.batch.at_most_of(began_with.min(environment.index().zone(zone).hosts))
-}
-
-/// Grants what the floors allow. Hosts that are down come first and cost nothing.
-fn grant(environment: &Environment, rollout: &Rollout, hosts: Vec<HostId>, plan: &mut Plan) {
     let mut floors = Floors::new(environment, &rollout.policy, Some(&rollout.planned));
-    for host in hosts.into_iter().take(GRANTS_PER_PLAN) {
-        let Some(live) = environment.member(&host) else { continue };
-        // A floor protects a service that stays: an uninstall is bound by its batches.
-        if live.may_serve()
-            && !rollout.target.is_empty()
-            && let Err(waiting) = floors.take(live)
-        {
-            plan.waiting.push(waiting);
-            return;
+    for hosts in zones {
+        for host in hosts {
+            if plan.grants.len() == GRANTS_PER_PLAN {
+                return;
+            }
+            let Some(live) = environment.member(host) else { continue };
+            // A floor protects a service that stays: an uninstall is bound by its batches.
+            if live.may_serve()
+                && !rollout.target.is_empty()
+                && let Err(waiting) = floors.take(live)
+            {
+                let of_zone = matches!(waiting, WaitingOn::Floor { zone: Some(_), .. });
+                plan.waiting.push(waiting);
+                if of_zone {
+                    break;
+                }
+                return;
+            }
+            plan.grants.push(Grant {
+                was_down: live.is_unhealthy(),
+                host: host.clone(),
+                lane: Lane::Rollout(rollout.id),
+                release: rollout.target,
+                way_back: rollout.way_back,
+                taking_back: false,
+            });
         }
-        plan.grants.push(Grant {
-            was_down: live.is_unhealthy(),
-            host,
-            lane: Lane::Rollout(rollout.id),
-            release: rollout.target,
-            way_back: rollout.way_back,
-            taking_back: false,
-        });
     }
 }
 
-/// Hosts of the zone that are being prepared and can be reached.
-fn preparing(environment: &Environment, zone: &Zone) -> Option<WaitingOn> {
-    let index = environment.index();
-    let count = |class: fn(Reach) -> Class| {
-        [Reach::Up, Reach::Down].into_iter().map(|reach| index.count(zone, class(reach))).sum::<u32>()
+/// Hosts of these zones that are being prepared and can be reached.
+fn preparing(environment: &Environment, zones: &[&Zone]) -> Option<WaitingOn> {
+    let count = |class: fn(Reach) -> Class| -> u32 {
+        let of = |zone: &Zone| -> u32 {
+            [Reach::Up, Reach::Down].map(|reach| environment.index().count(zone, class(reach))).iter().sum()
+        };
+        zones.iter().copied().map(of).sum()
     };
     let (not_yet, ready) = (count(Class::Unprepared) + count(Class::Preparing), count(Class::Ready));
     (not_yet > 0).then_some(WaitingOn::Prepare { ready, of: not_yet + ready })
 }
 
-/// Hosts, of one zone or of all, that cannot be told anything now but may be soon.
+/// Hosts of these zones that cannot be told anything now. That they are silent is only said if nobody is left
+/// who may be heard of soon.
 fn out_of_reach(
     environment: &Environment,
-    zone: Option<&Zone>,
+    zones: &[&Zone],
     fleet: &Fleet,
     now: FleetTime,
 ) -> Option<WaitingOn> {
-    let index = environment.index();
-    let hosts = |class: Class| -> Vec<&HostId> {
-        match zone {
-            Some(zone) => index.hosts(zone, class).collect(),
-            None => index.all(class).collect(),
-        }
+    let of = |reach| {
+        let classes = [Class::Unprepared(reach), Class::Preparing(reach), Class::Ready(reach)];
+        zones.iter().flat_map(move |zone| {
+            classes.into_iter().flat_map(move |class| environment.index().hosts(zone, class))
+        })
     };
-    let classes = [Class::Unprepared, Class::Preparing, Class::Ready];
-    let busy = classes.iter().find_map(|class| hosts(class(Reach::Busy)).first().copied());
-    if let Some(host) = busy
+    if let Some(host) = of(Reach::Busy).next()
         && let Some(elsewhere) = fleet.get(host).and_then(|entry| entry.granted_in.clone())
     {
         return Some(WaitingOn::OtherEnvironment { host: host.clone(), environment: elsewhere });
     }
-    let away = classes.iter().flat_map(|class| hosts(class(Reach::Away)));
     let mut silence = None;
-    for host in away {
-        let Some(entry) = fleet.get(host) else { continue };
+    for entry in of(Reach::Away).filter_map(|host| fleet.get(host)) {
         if !entry.contact.lost {
             return Some(WaitingOn::NotHeardYet);
         }
         let since_start = entry.contact.last_seen.is_none();
         silence = Some(WaitingOn::Silent { for_about: entry.silence(now), since_start });
     }
-    // In a zone's wave the lost are left out at its end; with no wave begun there is nothing to end.
-    silence.filter(|_| zone.is_none())
+    silence
 }
 
-/// Everything that could be done in the zone is done: who is left is left out by name, then it bakes.
-fn end_wave(environment: &Environment, zone: &Zone, plan: &mut Plan) {
+/// Those that could not be reached in their zone's turn, and those that are held, by name.
+fn leave_out_the_absent(environment: &Environment, zones: &[Zone], plan: &mut Plan) {
     let index = environment.index();
     let classes = [Class::Unprepared(Reach::Away), Class::Preparing(Reach::Away), Class::Ready(Reach::Away)];
-    let silent = classes.into_iter().flat_map(|class| index.hosts(zone, class));
-    let silent = silent.map(|host| (host, Exception::Silent));
-    let held = index.hosts(zone, Class::Held).map(|host| (host, Exception::Held));
+    let of = |class| zones.iter().flat_map(move |zone| index.hosts(zone, class));
+    let silent = classes.into_iter().flat_map(of).map(|host| (host, Exception::Silent));
+    let held = of(Class::Held).map(|host| (host, Exception::Held));
     for (host, exception) in silent.chain(held).take(CLOSED_PER_PLAN) {
         plan.changes.push(Change::Except { host: host.clone(), exception });
-    }
-    if !plan.changes.iter().any(|change| matches!(change, Change::Except { .. })) {
-        plan.changes.push(Change::Turn(Turn::Bake));
     }
 }
 
@@ -305,18 +367,29 @@ pub(super) fn leave_out_the_rest(environment: &Environment, plan: &mut Plan) {
 
 /// Prepare runs one wave ahead: the current wave's hosts and the next one's.
 pub(super) fn prepare_ahead(environment: &Environment, rollout: &Rollout, wave: u32, plan: &mut Plan) {
-    let current = (wave as usize).checked_sub(1);
-    prepare_zone(environment, rollout, current.and_then(|zone| rollout.zones.get(zone)), plan);
-    prepare_zone(environment, rollout, rollout.zones.get(wave as usize), plan);
+    for zone in &rollout.zones {
+        let index = environment.index();
+        let of = |class: fn(Reach) -> Class| -> u32 {
+            Reach::ALL.map(|reach| index.count(zone, class(reach))).iter().sum()
+        };
+        let wanted = wanted(rollout, zone, wave, index.zone(zone).hosts)
+            .saturating_add(wanted(rollout, zone, wave + 1, index.zone(zone).hosts))
+            .saturating_sub(of(Class::Preparing) + of(Class::Ready));
+        let room = PREPARES_PER_PLAN.saturating_sub(plan.changes.len()).min(wanted as usize);
+        let hosts = [Reach::Up, Reach::Down, Reach::Busy]
+            .into_iter()
+            .flat_map(|reach| index.hosts(zone, Class::Unprepared(reach)));
+        plan.changes.extend(hosts.take(room).map(|host| prepare(rollout, host)));
+    }
 }
 
-fn prepare_zone(environment: &Environment, rollout: &Rollout, zone: Option<&Zone>, plan: &mut Plan) {
-    let Some(zone) = zone else { return };
-    let room = PREPARES_PER_PLAN.saturating_sub(plan.changes.len());
-    let hosts = [Reach::Up, Reach::Down, Reach::Busy]
-        .into_iter()
-        .flat_map(|reach| environment.index().hosts(zone, Class::Unprepared(reach)));
-    plan.changes.extend(hosts.take(room).map(|host| prepare(rollout, host)));
+/// Hosts of a zone that a wave is for.
+fn wanted(rollout: &Rollout, zone: &Zone, wave: u32, today: u32) -> u32 {
+    match rollout.extent(wave) {
+        _ if !rollout.zones_of(wave).contains(zone) => 0,
+        Extent::OneBatch => rollout.batch_of(zone, wave, 1, today),
+        Extent::Everybody => u32::MAX,
+    }
 }
 
 fn prepare(rollout: &Rollout, host: &HostId) -> Change {

@@ -2,6 +2,8 @@
 //! on what they are told, and laws that watch every plan and every record.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names the cases that it is about")]
 
+mod gates;
+mod holds;
 mod host;
 mod laws;
 mod planted;

@@ -1,19 +1,22 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use houston_common::clock::FleetTime;
-use houston_common::command::{DrainHost, EditHost, HostChange, HostFilter, ListHosts, Page};
+use houston_common::command::{DrainHost, EditHost, HoldHost, HostChange, HostFilter, ListHosts, Page};
 use houston_common::error::Code;
 use houston_common::id::{Generation, RolloutId};
+use houston_common::rollout::Held;
 
 use super::super::fixture::{World, alice, name, refused, to};
-use super::{drain, edit, get, list, release, remove, resolve, revoke};
+use super::{drain, edit, get, hold, list, release, remove, resolve, revoke};
 use crate::environment::member::{Grant, Lane, Step, Told};
+use crate::fleet::Hold;
 use crate::state::Edit;
 
 const TERMS: Option<houston_common::assignment::Terms> = Some(houston_common::assignment::Terms {
-    start_within: std::time::Duration::from_secs(30),
-    apply_deadline: std::time::Duration::from_secs(600),
-    health_window: std::time::Duration::from_secs(30),
+    start_within: Duration::from_secs(30),
+    apply_deadline: Duration::from_secs(600),
+    health_window: Duration::from_secs(30),
 });
 
 fn change(host: &str) -> HostChange {
@@ -158,21 +161,84 @@ fn a_drained_host_is_unavailable_until_it_is_in_use_again() {
     }
 }
 
+fn held_for(seconds: Option<u64>) -> HoldHost {
+    HoldHost { host: name("a1"), reason: "odd".to_owned(), duration: seconds.map(Duration::from_secs) }
+}
+
+#[test]
+fn a_hold_has_a_name_a_reason_and_perhaps_an_end() {
+    let mut world = World::prod();
+    let decided = hold(&world.state, &alice(), &held_for(None), world.now).expect("held");
+    world.commit(decided);
+    assert_eq!((world.last_audit().what.as_str(), world.last_audit().why.as_str()), ("host.hold a1", "odd"));
+    assert_eq!(world.prod_environment().index().total().available, 6, "it serves");
+    let by_alice = |left| Some(Held::Operator { name: alice().name, reason: "odd".to_owned(), left });
+    let seen = |world: &World| get(&world.state, &name("a1"), world.now).expect("a host").held;
+    assert_eq!(seen(&world), by_alice(None));
+    assert_eq!(world.state.fleet.next_hold_end(), None);
+    let again = hold(&world.state, &alice(), &held_for(None), world.now).expect("done");
+    assert!(again.edits.is_empty() && again.note.is_none());
+    let decided = hold(&world.state, &alice(), &held_for(Some(60)), world.now).expect("held anew");
+    world.commit(decided);
+    world.later(Duration::from_secs(59));
+    assert_eq!(seen(&world), by_alice(Some(Duration::from_secs(1))));
+    assert_eq!(world.state.fleet.hold_over(world.now), None);
+    world.later(Duration::from_secs(1));
+    assert_eq!(world.state.fleet.hold_over(world.now), Some(&name("a1")));
+    let start = world.state.fleet.get(&name("a1")).expect("there").host.start;
+    let decided = release(&world.state, &alice(), &change("a1")).expect("released");
+    world.commit(decided);
+    assert_eq!((seen(&world), world.state.fleet.next_hold_end()), (None, None));
+    assert_eq!(world.state.fleet.get(&name("a1")).expect("there").host.start, start, "it is no clone");
+}
+
+#[test]
+fn an_operators_hold_does_not_hide_a_clone() {
+    let mut world = World::prod();
+    let mut host = world.state.fleet.get(&name("a1")).expect("there").host.clone();
+    host.held = Some(Hold::Clone);
+    world.state.apply(Edit::Host(host), world.now);
+    let told = refused(hold(&world.state, &alice(), &held_for(Some(60)), world.now), Code::HostHeld);
+    assert!(told.contains("two machines"), "{told}");
+}
+
+#[test]
+fn who_is_held_or_boxed_is_listed() {
+    let mut world = World::prod();
+    let decided = hold(&world.state, &alice(), &held_for(None), world.now).expect("held");
+    world.commit(decided);
+    let now = world.now;
+    world.edit_member("c2", |member| (0..3).for_each(|_| member.fail_again(now)));
+    let filter = HostFilter { held: true, ..HostFilter::default() };
+    let request = ListHosts { filter, page: Page { size: 10, token: None } };
+    let hosts = list(&world.state, &request, world.now).expect("a page").items;
+    assert_eq!(hosts.iter().map(|host| host.id.as_str()).collect::<Vec<_>>(), ["a1", "c2"]);
+    let Some(Held::PenaltyBox { failures: 3, left, .. }) = &hosts[1].held else { panic!("{hosts:?}") };
+    assert_eq!(*left, Duration::from_secs(3600));
+    let decided = release(&world.state, &alice(), &change("c2")).expect("released");
+    world.commit(decided);
+    assert_eq!(world.last_audit().before, "failed 3 times in a row in prod");
+    assert_eq!(list(&world.state, &request, world.now).expect("a page").items.len(), 1);
+}
+
 #[test]
 fn release_ends_a_hold_and_forgets_which_clone_was_first() {
     let mut world = World::prod();
     let nothing = release(&world.state, &alice(), &change("a1")).expect("nothing to do");
     assert!(nothing.edits.is_empty());
     let mut host = world.state.fleet.get(&name("a1")).expect("there").host.clone();
-    host.held = Some("two machines speak with its identity".to_owned());
+    host.held = Some(Hold::Clone);
     host.start = Some((3, 4));
     world.state.apply(Edit::Host(host), world.now);
-    world.edit_member("a1", |member| member.lane_failures = 3);
+    world.edit_member("a1", |member| member.failures = 2);
     let decided = release(&world.state, &alice(), &change("a1")).expect("released");
     world.commit(decided);
     let host = &world.state.fleet.get(&name("a1")).expect("there").host;
-    assert_eq!((host.held.as_ref(), host.start, world.member("a1").lane_failures), (None, None, 0));
-    assert_eq!(world.last_audit().before, "two machines speak with its identity");
+    assert_eq!((host.held.as_ref(), host.start, world.member("a1").failures), (None, None, 0));
+    assert_eq!(
+        world.last_audit().before,
+        "two machines speak with its identity; failed 2 times in a row in prod"
+    );
 }
 
 #[test]

@@ -51,6 +51,9 @@ impl Control<'_> {
             Stage::Baking { wave, left, since } => {
                 Stage::Baking { wave: *wave, left: left.saturating_sub(now.since(*since)), since: now }
             }
+            Stage::Gated { before, waited, since } => {
+                Stage::Gated { before: *before, waited: *waited + now.since(*since), since: now }
+            }
             Stage::Rolling(_) | Stage::RollingBack => self.rollout.stage.clone(),
             Stage::Halted
             | Stage::Succeeded
@@ -69,6 +72,9 @@ impl Control<'_> {
     fn resume(&self, now: FleetTime) -> Result<Decided<RolloutId>, Refusal> {
         let stage = match &self.rollout.stage {
             Stage::Baking { wave, left, .. } => Stage::Baking { wave: *wave, left: *left, since: now },
+            Stage::Gated { before, waited, .. } => {
+                Stage::Gated { before: *before, waited: *waited, since: now }
+            }
             Stage::Rolling(_) | Stage::RollingBack => self.rollout.stage.clone(),
             Stage::Halted
             | Stage::Succeeded
@@ -101,9 +107,8 @@ impl Control<'_> {
 
     fn roll_back(&self, wall: WallTime) -> Result<Decided<RolloutId>, Refusal> {
         match (&self.rollout.stage, self.rollout.direction) {
-            (Stage::Rolling(_) | Stage::Baking { .. }, Direction::Forward) | (Stage::Halted, _) => {
-                Ok(self.turn_back())
-            }
+            (Stage::Rolling(_) | Stage::Baking { .. } | Stage::Gated { .. }, Direction::Forward)
+            | (Stage::Halted, _) => Ok(self.turn_back()),
             (Stage::RollingBack, Direction::Forward) if self.rollout.paused.is_none() => {
                 Ok(Decided::nothing(self.rollout.id))
             }
@@ -111,6 +116,7 @@ impl Control<'_> {
             (
                 Stage::Rolling(_)
                 | Stage::Baking { .. }
+                | Stage::Gated { .. }
                 | Stage::RollingBack
                 | Stage::Succeeded
                 | Stage::RolledBack
@@ -179,7 +185,9 @@ impl Control<'_> {
         let start = format!("`houston rollout start {environment} VERSION-SET`");
         match &self.rollout.stage {
             _ if self.rollout.paused.is_some() => "it can be resumed or aborted".to_owned(),
-            Stage::Rolling(_) | Stage::Baking { .. } => "it can be paused, taken back or aborted".to_owned(),
+            Stage::Rolling(_) | Stage::Baking { .. } | Stage::Gated { .. } => {
+                "it can be paused, taken back or aborted".to_owned()
+            }
             Stage::RollingBack => format!("it can be paused or aborted, or superseded by {start}"),
             Stage::Halted => format!("it can be taken back or aborted, or superseded by {start}"),
             Stage::Succeeded if self.is_newest() && self.rollout.direction == Direction::Forward => {

@@ -1,24 +1,25 @@
 //! A rollout before it exists: what it would be, and everything that speaks against it.
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use houston_common::clock::WallTime;
+use houston_common::clock::{FleetTime, WallTime};
 use houston_common::command::{EMPTY_VERSION_SET, StartRollout};
 use houston_common::digest::VersionSetDigest;
 use houston_common::error::{Code, Refusal};
-use houston_common::id::Zone;
+use houston_common::id::{HostId, Zone};
 use houston_common::policy::{Policy, Share};
 use houston_common::release::{Release, VersionSet};
 
 use super::super::catalog::set_named;
+use super::super::hosts::resolve;
 use super::super::{Caller, conflict, environment, next_rollout};
 use super::remember;
+use crate::environment::Environment;
 use crate::environment::index::Counts;
 use crate::environment::member::Member;
-use crate::environment::{Definition, Environment};
 use crate::rollout::planner::floors::floor;
-use crate::rollout::{Direction, Rolling, Rollout, Stage};
+use crate::rollout::{Direction, Rollout, Stage, UNWELL_MAX};
 use crate::state::{Edit, Meta, State};
 
 /// A rollout as it would be created, with what it rests on.
@@ -33,6 +34,7 @@ pub(super) fn draft<'a>(
     state: &'a State,
     caller: &Caller,
     request: &StartRollout,
+    now: FleetTime,
 ) -> Result<Draft<'a>, Refusal> {
     let environment = environment(state, &request.environment)?;
     let definition = &environment.definition;
@@ -43,13 +45,18 @@ pub(super) fn draft<'a>(
     {
         return Err(conflict(active));
     }
-    let scope = Scope::of(state, environment, &target);
+    let excluded = excluded(state, environment, &request.exclude)?;
+    let scope = Scope::of(state, environment, &target, &excluded);
     if scope.hosts == 0 {
         return Err(Refusal::new(
             Code::EnvironmentEmpty,
             format!("no host has the labels that environment {} selects", request.environment),
             "see them with `houston host list`, set them with `houston host label`",
         ));
+    }
+    if scope.hosts as usize == excluded.len() {
+        let what = format!("every host of {} is left out", request.environment);
+        return Err(Refusal::new(Code::EnvironmentEmpty, what, "leave out fewer with --exclude"));
     }
     let there_already = same(&target, &definition.baked) && scope.off == 0 && superseded.is_none();
     if there_already && !request.force {
@@ -60,59 +67,45 @@ pub(super) fn draft<'a>(
         let what = format!("{} was taken back in {} before", request.version_set, request.environment);
         return Err(Refusal::new(Code::BadVersion, what, "use --force to try it again"));
     }
-    let policy = pinned_policy(&definition.policy, request, &target);
+    if let Some(policy) = &request.policy {
+        super::super::environments::acceptable(state, policy)?;
+    }
+    let policy = request.policy.as_ref().unwrap_or(&definition.policy);
+    let policy = pinned_policy(policy, request, &target);
     scope.can_move(&policy)?;
     let mut inherits = definition.unresolved.clone();
     if let Some(superseded) = superseded {
         remember(&mut inherits, superseded.left_behind());
     }
-    let rollout = Rollout {
-        zones: scope.zones_in_order(&policy.zone_order),
-        planned: scope.planned(),
-        members: scope.members(),
-        stage: Stage::Rolling(Rolling::begin(0)),
-        inherits,
-        ..created(state, definition, target, policy, caller, &request.reason)
-    };
+    let zones = scope.zones_in_order(&policy.zone_order);
+    let (way_back, id) = (definition.baked, next_rollout(state));
+    let rollout = Rollout::new(id, definition.name.clone(), way_back, target, policy, caller.name.clone());
+    let unwell_before = unwell(environment);
+    let rollout = Rollout { reason: request.reason.clone(), inherits, excluded, unwell_before, ..rollout };
+    let rollout = rollout.over(zones, scope.planned(), scope.members()).begun(now);
     Ok(Draft { environment, rollout, superseded })
 }
 
-/// What every new rollout has alike; what depends on its hosts is left to the caller.
-fn created(
-    state: &State,
-    definition: &Definition,
-    target: Release,
-    policy: Policy,
-    caller: &Caller,
-    reason: &str,
-) -> Rollout {
-    Rollout {
-        id: next_rollout(state),
-        environment: definition.name.clone(),
-        target,
-        way_back: definition.baked,
-        policy,
-        direction: Direction::Forward,
-        zones: Vec::new(),
-        planned: BTreeMap::new(),
-        members: BTreeMap::new(),
-        started_by: caller.name.clone(),
-        reason: reason.to_owned(),
-        started_at: WallTime(0),
-        ended_at: None,
-        stage: Stage::RollingBack,
-        paused: None,
-        cause: None,
-        first_cause: None,
-        reached: 0,
-        ending: None,
-        failures: 0,
-        first_failure: None,
-        last_failure: None,
-        exceptions: 0,
-        inherits: Vec::new(),
-        request: String::new(),
-    }
+/// The hosts that are meant by name. E-HOST-UNKNOWN, also for one that is none of the environment's.
+fn excluded(state: &State, environment: &Environment, named: &[HostId]) -> Result<BTreeSet<HostId>, Refusal> {
+    let resolve = |name: &HostId| {
+        let host = resolve(state, name.as_str())?;
+        match environment.member(&host) {
+            Some(live) if !live.member.detached => Ok(host),
+            Some(_) | None => Err(Refusal::new(
+                Code::HostUnknown,
+                format!("host {host} does not belong to environment {}", environment.name()),
+                format!("see its hosts with `houston host list --environment {}`", environment.name()),
+            )),
+        }
+    };
+    named.iter().map(resolve).collect()
+}
+
+/// Hosts in service that are unhealthy: one more than are remembered, if there are so many.
+fn unwell(environment: &Environment) -> Vec<HostId> {
+    let unwell = environment.members().filter(|live| live.member.in_service() && live.is_unhealthy());
+    unwell.map(|live| live.member.host.clone()).take(UNWELL_MAX + 1).collect()
 }
 
 /// Takes back what a rollout that had succeeded did, as a new rollout to its way back.
@@ -125,17 +118,19 @@ pub(super) fn taking_back(
     wall: WallTime,
 ) -> Rollout {
     let definition = &environment.definition;
-    let scope = Scope::of(state, environment, &of.way_back);
+    let scope = Scope::of(state, environment, &of.way_back, &BTreeSet::new());
+    let zones = scope.zones_in_order(&definition.policy.zone_order);
+    // As carefully as it went forward: what was allowed an outage then is allowed it now.
+    let (policy, id) = (of.policy.clone(), next_rollout(state));
+    let back = Rollout::new(id, definition.name.clone(), of.target, of.way_back, policy, caller.name.clone());
     Rollout {
-        way_back: of.target,
         direction: Direction::Back { of: of.id },
-        zones: scope.zones_in_order(&definition.policy.zone_order),
-        planned: scope.planned(),
-        members: scope.members(),
+        stage: Stage::RollingBack,
+        reason: reason.to_owned(),
         started_at: wall,
-        // As carefully as it went forward: what was allowed an outage then is allowed it now.
-        ..created(state, definition, of.way_back, of.policy.clone(), caller, reason)
+        ..back
     }
+    .over(zones, scope.planned(), scope.members())
 }
 
 /// The store's numbers after one more rollout.
@@ -170,7 +165,7 @@ fn pinned_policy(policy: &Policy, request: &StartRollout, target: &Release) -> P
 struct Scope<'a> {
     zones: BTreeMap<&'a Zone, ZoneScope>,
     hosts: u32,
-    /// Hosts that do not run the target.
+    /// Hosts that do not run the target and are not left out.
     off: u32,
 }
 
@@ -178,16 +173,21 @@ struct Scope<'a> {
 struct ZoneScope {
     hosts: u32,
     in_service: u32,
-    /// In service, and not on the target.
+    /// In service, not on the target, and not left out.
     to_move: u32,
 }
 
 impl<'a> Scope<'a> {
-    fn of(state: &'a State, environment: &Environment, target: &Release) -> Self {
+    fn of(
+        state: &'a State,
+        environment: &Environment,
+        target: &Release,
+        excluded: &BTreeSet<HostId>,
+    ) -> Self {
         let mut scope = Self { zones: BTreeMap::new(), hosts: 0, off: 0 };
         for live in environment.members().filter(|live| !live.member.detached) {
             let Some(entry) = state.fleet.get(&live.member.host) else { continue };
-            let off = is_off(&live.member, target);
+            let off = is_off(&live.member, target) && !excluded.contains(&live.member.host);
             let zone = scope.zones.entry(&entry.host.zone).or_default();
             zone.hosts += 1;
             zone.in_service += u32::from(live.member.in_service());

@@ -8,16 +8,18 @@ use houston_common::command::{PlannedWave, RolloutPlan, StartRollout};
 use houston_common::digest::Digest;
 use houston_common::error::Refusal;
 use houston_common::id::{HostId, Zone};
-use houston_common::rollout::Wave;
+use houston_common::policy::Pacing;
+use houston_common::rollout::{Exception, Wave};
 
 use super::super::Caller;
 use super::super::environments::policy_fields;
 use super::draft::{Draft, draft, in_service};
-use super::gates;
 use crate::environment::Environment;
 use crate::environment::index::{Class, Reach};
-use crate::environment::member::Member;
+use crate::environment::member::{Lane, Member, Step};
 use crate::rollout::Rollout;
+use crate::rollout::gates::GateValues;
+use crate::rollout::pacing::Extent;
 use crate::rollout::planner::floors::floor;
 use crate::rollout::planner::{self, Change, Turn};
 use crate::state::State;
@@ -32,7 +34,7 @@ pub fn plan(
     request: &StartRollout,
     now: FleetTime,
 ) -> Result<RolloutPlan, Refusal> {
-    let draft = draft(state, caller, request)?;
+    let draft = draft(state, caller, request, now)?;
     let after = supposed(state, &draft);
     let rollout = &draft.rollout;
     let planned = rollout.planned.values().sum();
@@ -44,6 +46,7 @@ pub fn plan(
         hosts: hosts_to_change(state, &draft),
         floor: floor(rollout.policy.fleet_floor, planned, in_service(planned)),
         supersedes: draft.superseded.map(|superseded| superseded.id),
+        excluded: rollout.excluded.iter().cloned().collect(),
     })
 }
 
@@ -67,6 +70,9 @@ pub(super) fn plan_hash(draft: &Draft<'_>) -> Digest {
     for zone in &rollout.zones {
         let _ = writeln!(text, "zone {zone}");
     }
+    for host in &rollout.excluded {
+        let _ = writeln!(text, "exclude {host}");
+    }
     for live in environment.members().filter(|live| !live.member.detached) {
         let settled =
             live.member.settled.map_or_else(|| "nothing".to_owned(), |release| release.digest().to_string());
@@ -82,7 +88,10 @@ fn supposed(state: &State, draft: &Draft<'_>) -> Environment {
     after.rollout = Some(rollout.clone());
     for live in environment.members() {
         let Some(entry) = state.fleet.get(&live.member.host) else { continue };
-        let member = Member { zone: entry.host.zone.clone(), ..live.member.clone() };
+        let mut member = Member { zone: entry.host.zone.clone(), ..live.member.clone() };
+        if rollout.excluded.contains(&member.host) {
+            (member.lane, member.step) = (Lane::Rollout(rollout.id), Step::Excepted(Exception::Excluded));
+        }
         let host = member.host.clone();
         after.put_member(member, &state.fleet);
         if let Some(report) = &live.report {
@@ -94,14 +103,17 @@ fn supposed(state: &State, draft: &Draft<'_>) -> Environment {
 
 /// The one box as the planner would choose it now, then each zone.
 fn waves(state: &State, after: &Environment, rollout: &Rollout, now: FleetTime) -> Vec<PlannedWave> {
-    let first = planner::plan(after, &state.fleet, &gates(state), now).changes.into_iter();
+    let first =
+        planner::plan(after, &state.fleet, &GateValues::of(state, after, now), now).changes.into_iter();
     let mut one_box = first.filter_map(|change| match change {
         Change::Turn(Turn::OneBox(host)) => Some(host),
         Change::Turn(_)
         | Change::Prepare { .. }
         | Change::Late { .. }
         | Change::Except { .. }
-        | Change::Overdue { .. } => None,
+        | Change::Overdue { .. }
+        | Change::LetOut { .. }
+        | Change::Retry { .. } => None,
     });
     let one_box = one_box.next();
     let first_wave = PlannedWave {
@@ -111,18 +123,33 @@ fn waves(state: &State, after: &Environment, rollout: &Rollout, now: FleetTime) 
         bake: rollout.bake_of(0),
         first: one_box.iter().cloned().collect(),
     };
-    let zones = rollout.zones.iter().zip(1..).map(|(zone, wave)| {
-        let mut hosts = to_change(after, zone);
-        hosts.retain(|host| Some(*host) != one_box.as_ref());
+    let waves = (1..rollout.waves()).map(|wave| {
+        let mut hosts: Vec<&HostId> = Vec::new();
+        let mut batch = 0;
+        for zone in rollout.zones_of(wave) {
+            let size = |wave| rollout.batch_of(zone, wave, 1, u32::MAX);
+            // Under striped pacing a zone's hosts are shared out to the waves, in their order.
+            let before = match rollout.policy.pacing {
+                Pacing::Striped => (1..wave).map(size).fold(0, u32::saturating_add),
+                Pacing::Zonal => 0,
+            };
+            let here = match rollout.extent(wave) {
+                Extent::OneBatch => size(wave),
+                Extent::Everybody => u32::MAX,
+            };
+            let others = to_change(after, zone).into_iter().filter(|host| Some(*host) != one_box.as_ref());
+            hosts.extend(others.skip(before as usize).take(here as usize));
+            batch += size(wave);
+        }
         PlannedWave {
-            wave: Wave::Zone(zone.clone()),
+            wave: rollout.wave(wave),
             hosts: hosts.len() as u32,
-            batch: rollout.policy.batch.at_most_of(rollout.members.get(zone).copied().unwrap_or_default()),
+            batch,
             bake: rollout.bake_of(wave),
             first: hosts.into_iter().take(FIRST_SHOWN).cloned().collect(),
         }
     });
-    std::iter::once(first_wave).chain(zones).collect()
+    std::iter::once(first_wave).chain(waves).collect()
 }
 
 /// A zone's hosts that would change, those first that would go first.

@@ -1,13 +1,17 @@
 //! Starting a rollout.
 #![deny(clippy::disallowed_methods, clippy::wildcard_enum_match_arm)]
 
-use houston_common::clock::WallTime;
+use std::collections::{BTreeMap, BTreeSet};
+
+use houston_common::clock::{FleetTime, WallTime};
 use houston_common::command::{EMPTY_VERSION_SET, StartRollout};
 use houston_common::digest::Digest;
 use houston_common::error::{Code, Refusal};
-use houston_common::id::RolloutId;
+use houston_common::id::{RolloutId, quoted};
+use houston_common::policy::Policy;
 use houston_common::release::Release;
 
+use super::super::environments::policy_fields;
 use super::super::{Caller, Change, environment};
 use super::draft::{Draft, draft, raised};
 use super::plan::{hosts_to_change, plan_hash};
@@ -25,6 +29,7 @@ pub fn start(
     state: &State,
     caller: &Caller,
     request: &StartRollout,
+    now: FleetTime,
     wall: WallTime,
 ) -> Result<Decided<RolloutId>, Refusal> {
     environment(state, &request.environment)?;
@@ -32,7 +37,7 @@ pub fn start(
     if let Some(earlier) = repeated(state, request, &fingerprint)? {
         return Ok(Decided::nothing(earlier.id));
     }
-    let mut draft = draft(state, caller, request)?;
+    let mut draft = draft(state, caller, request, now)?;
     confirmed(state, request, &draft)?;
     draft.rollout.request = fingerprint;
     draft.rollout.started_at = wall;
@@ -50,16 +55,29 @@ pub fn start(
     let name = |release: &Release| state.catalog.view(release).name;
     let flags =
         [("supersede", request.supersede), ("force", request.force), ("allow-outage", request.allow_outage)];
-    let flags: String =
-        flags.into_iter().filter(|(_, on)| *on).map(|(flag, _)| format!(" --{flag}")).collect();
+    let flags = flags.into_iter().filter(|(_, on)| *on).map(|(flag, _)| format!(" --{flag}"));
+    let excluded = rollout.excluded.iter().map(|host| format!(" --exclude {host}"));
+    let flags: String = flags.chain(excluded).collect();
+    let differs = differing(&environment.definition.policy, &rollout.policy);
     let change = Change {
         what: format!("rollout.start {} {id}", request.environment),
         why: &request.reason,
         before: format!("{} baked", name(&rollout.way_back)),
-        after: format!("to {}, {} hosts{flags}", name(&rollout.target), rollout.hosts()),
+        after: format!("to {}, {} hosts{flags}{differs}", name(&rollout.target), rollout.hosts()),
     };
     edits.push(Edit::Rollout(rollout));
     Ok(caller.change(edits, change, id))
+}
+
+/// What of the environment's policy does not hold for this rollout: whoever relaxed it is on record with it.
+fn differing(own: &Policy, pinned: &Policy) -> String {
+    let (own, pinned) = (policy_fields(own), policy_fields(pinned));
+    let keys: BTreeSet<&String> = own.keys().chain(pinned.keys()).collect();
+    let differing = keys.into_iter().filter(|key| own.get(*key) != pinned.get(*key));
+    let value = |fields: &BTreeMap<String, String>, key: &String| {
+        fields.get(key).map_or_else(|| "none".to_owned(), |value| quoted(value))
+    };
+    differing.map(|key| format!(" {key}={} (not {})", value(&pinned, key), value(&own, key))).collect()
 }
 
 /// What an uninstall needs, and what a plan that was looked at promises.
@@ -107,11 +125,14 @@ fn fingerprint(request: &StartRollout) -> String {
         allow_outage,
         idempotency_key,
         plan_hash,
+        policy,
+        exclude,
     } = request;
     let Some(key) = idempotency_key else { return String::new() };
     let hash = plan_hash.map(|hash| hash.to_string()).unwrap_or_default();
+    let policy = policy.as_ref().map(policy_fields).unwrap_or_default();
     let text = format!(
-        "houston-request 1\n{environment}\n{version_set}\n{supersede} {force} {allow_outage} {hash}\n{reason}"
+        "houston-request 1\n{environment}\n{version_set}\n{supersede} {force} {allow_outage} {hash}\n{policy:?}\n{exclude:?}\n{reason}"
     );
     format!("{key} {}", Digest::of(text.as_bytes()))
 }

@@ -6,10 +6,11 @@ use houston_common::id::{HostId, RolloutId};
 use houston_common::policy::Share;
 use houston_common::rollout::{Cause, RolloutState, WaitingOn, Wave};
 
+use super::super::environments;
 use super::super::fixture::{WALL, World, alice, applied, name, newest, refused, to};
-use super::super::{environments, rollouts};
 use super::{environment_of, explain, find, list, plan};
 use crate::environment::member::{Lane, Step};
+use crate::rollout::gates::GateValues;
 use crate::rollout::{Direction, Rolling, Stage};
 use crate::state::Edit;
 
@@ -159,6 +160,48 @@ fn uninstalling_wants_the_plans_hash_or_force() {
 }
 
 #[test]
+fn hosts_are_left_out_by_name() {
+    let mut world = World::prod();
+    for id in ["d1-k3f9x", "d2-aaaaa"] {
+        world.host(id, "d", &[("env", "prod")]);
+    }
+    world.host("other", "d", &[]);
+    let without =
+        |hosts: &[&str]| StartRollout { exclude: hosts.iter().map(|id| name(id)).collect(), ..to("v2") };
+    refused(world.start(&without(&["nobody"])), Code::HostUnknown);
+    let told = refused(world.start(&without(&["other"])), Code::HostUnknown);
+    assert!(told.contains("does not belong to environment prod"), "{told}");
+    let all = ["a1", "a2", "b1", "b2", "c1", "c2", "d1", "d2"];
+    refused(world.start(&without(&all)), Code::EnvironmentEmpty);
+    // Once is enough, however it is called.
+    let request = without(&["d1", "d1-k3f9x", "b2"]);
+    let planned = plan(&world.state, &alice(), &request, world.now).expect("a plan");
+    assert_eq!(planned.excluded, [name::<HostId>("b2"), name("d1-k3f9x")]);
+    assert_eq!((planned.hosts, planned.waves[0].hosts), (6, 1));
+    let whole = plan(&world.state, &alice(), &to("v2"), world.now).expect("a plan");
+    assert_ne!(planned.plan_hash, whole.plan_hash);
+    refused(
+        world.start(&StartRollout { plan_hash: Some(whole.plan_hash), ..request.clone() }),
+        Code::PlanChanged,
+    );
+    world.start(&StartRollout { plan_hash: Some(planned.plan_hash), ..request }).expect("as planned");
+    assert!(
+        world.last_audit().after.ends_with(" --exclude b2 --exclude d1-k3f9x"),
+        "{:?}",
+        world.last_audit()
+    );
+}
+
+#[test]
+fn where_only_who_is_left_out_is_behind_there_is_nothing_to_do() {
+    let mut world = World::prod();
+    world.edit_member("a1", |member| member.settled = None);
+    let request = StartRollout { exclude: vec![name("a1")], ..to("v1") };
+    refused(world.start(&request), Code::NoChange);
+    world.start(&to("v1")).expect("there is a1");
+}
+
+#[test]
 fn a_plan_is_kept_to_or_refused() {
     let mut world = World::prod();
     let planned = plan(&world.state, &alice(), &to("v2"), world.now).expect("a plan");
@@ -167,7 +210,7 @@ fn a_plan_is_kept_to_or_refused() {
     assert_eq!((planned.hosts, planned.floor, planned.supersedes), (6, 4, None));
     let waves: Vec<_> =
         planned.waves.iter().map(|wave| (wave.wave.clone(), wave.hosts, wave.first.len())).collect();
-    let zone = |zone: &str| Wave::Zone(name(zone));
+    let zone = |zone: &str| Wave::Zones(vec![name(zone)]);
     assert_eq!(waves, [(Wave::OneBox, 1, 1), (zone("a"), 1, 1), (zone("b"), 2, 2), (zone("c"), 2, 2)]);
     let promised = StartRollout { plan_hash: Some(planned.plan_hash), ..to("v2") };
     world.host("d1", "d", &[("env", "prod")]);
@@ -177,7 +220,7 @@ fn a_plan_is_kept_to_or_refused() {
     world.start(&promised).expect("as planned");
     // The planner begins with the host that the plan named.
     let first = planned.waves[0].first[0].clone();
-    let gates = rollouts::gates(&world.state);
+    let gates = GateValues::of(&world.state, world.prod_environment(), world.now);
     let now = crate::rollout::planner::plan(world.prod_environment(), &world.state.fleet, &gates, world.now);
     let one_box = crate::rollout::planner::Turn::OneBox(first);
     assert!(now.changes.contains(&crate::rollout::planner::Change::Turn(one_box)), "{now:?}");
@@ -277,7 +320,7 @@ fn a_success_is_taken_back_by_a_new_rollout() {
     let told = refused(world.control(newest(), RolloutAction::Rollback), Code::RolloutState);
     assert!(told.contains("takes back an earlier one"), "{told}");
     // The planner finds hosts to take back at once.
-    let gates = rollouts::gates(&world.state);
+    let gates = GateValues::of(&world.state, world.prod_environment(), world.now);
     let now = crate::rollout::planner::plan(world.prod_environment(), &world.state.fleet, &gates, world.now);
     assert!(!now.grants.is_empty(), "{now:?}");
     assert!(now.grants.iter().all(|grant| grant.release == v1 && grant.taking_back));
@@ -351,7 +394,7 @@ fn a_rollback_of_hosts_left_by_an_aborted_one_reaches_them() {
     world.version_set("v3");
     world.start(&to("v3")).expect("started");
     world.control(newest(), RolloutAction::Rollback).expect("taken back");
-    let gates = rollouts::gates(&world.state);
+    let gates = GateValues::of(&world.state, world.prod_environment(), world.now);
     let now = crate::rollout::planner::plan(world.prod_environment(), &world.state.fleet, &gates, world.now);
     assert_eq!(now.grants.iter().map(|grant| grant.host.as_str()).collect::<Vec<_>>(), ["a1"], "{now:?}");
 }

@@ -9,9 +9,10 @@ use houston_common::command::RolloutSummary;
 use houston_common::id::{HostId, Zone};
 use houston_common::report::{Failure, Phase};
 use houston_common::rollout::{Cause, Exception, HostState, WaitingOn, Wave};
-use houston_common::view::{HostInRollout, Presence, RolloutView, WaveStatus, WaveView, ZoneView};
+use houston_common::view::{
+    GateDecision, HostInRollout, Presence, RolloutView, WaveStatus, WaveView, ZoneView,
+};
 
-use super::super::rollouts::gates;
 use super::zone_view;
 use crate::environment::index::{Class, Counts, Reach, Wellness};
 use crate::environment::member::{Lane, Step};
@@ -19,8 +20,10 @@ use crate::environment::{Environment, Live};
 use crate::fleet::Entry;
 use crate::rollout::ending::{Ending, Named, Reached, is_notable, updated_in};
 use crate::rollout::explain::waiting;
+use crate::rollout::gates::GateValues;
+use crate::rollout::pacing::Extent;
 use crate::rollout::planner::floors::floor;
-use crate::rollout::{Direction, Rollout, Stage};
+use crate::rollout::{Decision, Rollout, Stage};
 use crate::state::State;
 
 /// Hosts that a view names because they are not simply waiting or well.
@@ -60,7 +63,15 @@ pub fn rollout(state: &State, rollout: &Rollout, revision: u64, now: FleetTime) 
         notable,
         exceptions,
         zones,
+        untouched_unwell: rollout.untouched_unwell.clone(),
+        decisions: rollout.decisions.iter().map(|decision| view_of(rollout, decision)).collect(),
     }
+}
+
+fn view_of(rollout: &Rollout, decision: &Decision) -> GateDecision {
+    let Decision { gate, before, by, at, remark, skipped } = decision.clone();
+    let before = (before < rollout.waves()).then(|| rollout.wave(before));
+    GateDecision { gate, before, by, at, remark, skipped }
 }
 
 /// What is read from the index of a rollout under way, and from its record of one that is over.
@@ -85,7 +96,7 @@ fn under_way(state: &State, environment: &Environment, rollout: &Rollout, now: F
     let view = |zone| zone_view(environment, zone, &rollout.policy, updated_in(environment, rollout, zone));
     Parts {
         zones: rollout.zones.iter().chain(later).map(view).collect(),
-        waiting: waiting(environment, &state.fleet, &gates(state), now),
+        waiting: waiting(environment, &state.fleet, &GateValues::of(state, environment, now), now),
         notable: notable.collect(),
         exceptions: exceptions.take(EXCEPTIONS_SHOWN).collect(),
     }
@@ -105,11 +116,16 @@ fn as_it_ended(environment: &Environment, rollout: &Rollout, ending: &Ending) ->
         held: false,
         failure: named.failure.as_ref().map(|failure| with_log(environment, rollout, named, failure)),
     };
+    let named = ending.named.iter().filter_map(|named| exception(&named.host, named.step));
+    // All of these are known, however few names were kept.
+    let excluded =
+        rollout.excluded.iter().filter(|host| ending.named.iter().all(|named| named.host != **host));
+    let excluded = excluded.map(|host| (host.clone(), Exception::Excluded));
     Parts {
         zones: rollout.zones.iter().chain(later).map(view).collect(),
         waiting: Vec::new(),
         notable: ending.named.iter().map(host).collect(),
-        exceptions: ending.named.iter().filter_map(|named| exception(&named.host, named.step)).collect(),
+        exceptions: named.chain(excluded).collect(),
     }
 }
 
@@ -147,7 +163,8 @@ pub fn summaries(state: &State, rollouts: &[&Rollout]) -> Vec<RolloutSummary> {
             hosts,
             updated,
             failures: rollout.failures,
-            exceptions: rollout.exceptions,
+            // Those that the operator left out are counted apart from the ones that the lost budget judges.
+            exceptions: rollout.exceptions + rollout.excluded.len() as u32,
         }
     };
     rollouts.iter().map(summary).collect()
@@ -160,17 +177,19 @@ fn fleet_floor(rollout: &Rollout, total: Counts) -> u32 {
 }
 
 fn waves(environment: Option<&Environment>, rollout: &Rollout, zones: &[ZoneView]) -> Vec<WaveView> {
-    // Taking back a success has neither waves nor bakes.
-    if rollout.direction != Direction::Forward {
+    if !rollout.has_waves() {
         return Vec::new();
     }
     let reached = reached(rollout);
     let view = |index: u32| {
         let wave = rollout.wave(index);
-        let of_zone = |zone: &Zone| zones.iter().find(|view| view.zone == *zone);
         let (hosts, settled) = match &wave {
             Wave::OneBox => (1, u32::from(one_box_settled(environment, rollout))),
-            Wave::Zone(zone) => of_zone(zone).map(|view| (view.hosts, view.updated)).unwrap_or_default(),
+            Wave::Zones(of) => {
+                let views = || zones.iter().filter(|view| of.contains(&view.zone));
+                (views().map(|view| view.hosts).sum(), views().map(|view| view.updated).sum())
+            }
+            Wave::Stripe { .. } => in_stripe(rollout, index, zones),
         };
         let status = match index.cmp(&reached) {
             Ordering::Less => WaveStatus::Done,
@@ -182,10 +201,27 @@ fn waves(environment: Option<&Environment>, rollout: &Rollout, zones: &[ZoneView
     (0..rollout.waves()).map(view).collect()
 }
 
+/// How many hosts a stripe has, and how many of them are updated: stripes are filled one after the other.
+fn in_stripe(rollout: &Rollout, wave: u32, zones: &[ZoneView]) -> (u32, u32) {
+    let of = |view: &ZoneView| {
+        let size = |wave| rollout.batch_of(&view.zone, wave, 1, u32::MAX);
+        let before: u32 = (1..wave).map(size).fold(0, u32::saturating_add);
+        let to_come = view.hosts.saturating_sub(before);
+        let hosts = match rollout.extent(wave) {
+            Extent::OneBatch => size(wave).min(to_come),
+            Extent::Everybody => to_come,
+        };
+        (hosts, view.updated.saturating_sub(before).min(hosts))
+    };
+    zones.iter().map(of).fold((0, 0), |(hosts, settled), (h, s)| (hosts + h, settled + s))
+}
+
 /// The wave that is on, or was the last one begun; beyond the last once it has succeeded.
 fn reached(rollout: &Rollout) -> u32 {
     match &rollout.stage {
-        Stage::Rolling(_) | Stage::Baking { .. } | Stage::Succeeded => rollout.current_wave(),
+        Stage::Rolling(_) | Stage::Baking { .. } | Stage::Gated { .. } | Stage::Succeeded => {
+            rollout.current_wave()
+        }
         Stage::RollingBack
         | Stage::Halted
         | Stage::RolledBack
@@ -202,10 +238,12 @@ fn status_of_reached(rollout: &Rollout) -> WaveStatus {
             | Cause::NobodyUpdated { .. }
             | Cause::RollbackFailed { .. },
         ) => true,
-        Some(Cause::Operator { .. } | Cause::Law { .. }) | None => false,
+        Some(Cause::Operator { .. } | Cause::Law { .. } | Cause::GateClosed { .. }) | None => false,
     };
     match &rollout.stage {
-        Stage::Rolling(_) | Stage::Baking { .. } | Stage::Succeeded => WaveStatus::Current,
+        Stage::Rolling(_) | Stage::Baking { .. } | Stage::Gated { .. } | Stage::Succeeded => {
+            WaveStatus::Current
+        }
         _ if went_wrong => WaveStatus::Failed,
         Stage::RollingBack
         | Stage::Halted
@@ -222,7 +260,7 @@ fn one_box_settled(environment: Option<&Environment>, rollout: &Rollout) -> bool
             .as_ref()
             .and_then(|host| environment?.member(host)?.class())
             .is_some_and(|class| matches!(class, Class::Updated(_))),
-        Stage::Rolling(_) | Stage::Baking { .. } | Stage::Succeeded => true,
+        Stage::Rolling(_) | Stage::Baking { .. } | Stage::Gated { .. } | Stage::Succeeded => true,
         Stage::RollingBack
         | Stage::Halted
         | Stage::RolledBack
@@ -248,6 +286,7 @@ fn concerned(environment: &Environment) -> Vec<&Live> {
         Class::Updated(Wellness::Lost),
         Class::Updated(Wellness::Unknown),
         Class::Held,
+        Class::Excluded,
         Class::Unprepared(Reach::Away),
         Class::Preparing(Reach::Away),
         Class::Ready(Reach::Away),
@@ -262,7 +301,7 @@ fn host_in(state: &State, rollout: &Rollout, live: &Live) -> Option<HostInRollou
         zone: live.member.zone.clone(),
         state: host_state(rollout, live, entry),
         lost: entry.presence() == Presence::Lost,
-        held: entry.host.held.is_some() || entry.host.revoked,
+        held: entry.host.held.is_some() || entry.host.revoked || live.member.is_boxed(),
         failure: live.member.failure.clone(),
     })
 }

@@ -94,7 +94,7 @@ fn a_rollout_shows_its_waves_and_whoever_is_not_well() {
             (WaveStatus::ToCome, 2, 0)
         ]
     );
-    assert_eq!(view.waves[1].wave, Wave::Zone(name("a")));
+    assert_eq!(view.waves[1].wave, Wave::Zones(vec![name("a")]));
     let notable: Vec<_> = view.notable.iter().map(|host| (host.host.as_str(), host.state)).collect();
     assert_eq!(notable, [("a2", HostState::Failed(Phase::Starting)), ("b1", HostState::Excepted)]);
     assert_eq!(view.exceptions, [(name("b1"), Exception::PrepareFailed)]);

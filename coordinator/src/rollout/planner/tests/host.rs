@@ -153,7 +153,7 @@ impl Place {
         } else if self.sick {
             HealthReport::Unhealthy { reason: "the check said no".to_owned() }
         } else {
-            HealthReport::Healthy { for_at_least: Duration::from_secs(30) }
+            HealthReport::Healthy { for_at_least: Duration::from_secs(30), passes: 10 }
         };
         EnvironmentReport {
             environment,

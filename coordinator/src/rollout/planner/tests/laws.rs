@@ -120,7 +120,10 @@ impl Laws {
         if began.last() != Some(&release) {
             began.push(release);
         }
-        let fine = matches!(began.as_slice(), [one] if *one == new || *one == old) || *began == [new, old];
+        // Forward first, and forward again as often as the policy says, each time from where it was.
+        let attempts = began.iter().filter(|release| **release == new).count() as u32;
+        let known = began.iter().all(|release| [new, old].contains(release));
+        let fine = *began == [old] || known && began[0] == new && attempts <= 1 + pinned.policy.retries;
         if !fine {
             let detail = format!("{host} was moved {} times in rollout {rollout}", began.len());
             self.broke("E13", detail);
@@ -177,8 +180,9 @@ impl Laws {
         }
         if let Stage::Rolling(rolling) = &rollout.stage {
             let count = self.batches.get(&(rollout.id, rolling.wave, rolling.batch)).copied().unwrap_or(0);
-            if rolling.granted != count {
-                let detail = format!("{} of {count} slots of a batch are counted", rolling.granted);
+            let counted: u32 = rolling.granted.values().sum();
+            if counted != count {
+                let detail = format!("{counted} of {count} slots of a batch are counted");
                 self.broke("E22", detail);
             }
         }
@@ -302,8 +306,15 @@ fn is_done(member: &Member, rollout: &Rollout) -> bool {
 type Census = (BTreeMap<(Zone, Class), Vec<HostId>>, Vec<(Zone, Counts)>, Counts, Vec<HostId>);
 
 fn census(index: &Index) -> Census {
-    let mut classes =
-        vec![Class::Held, Class::Open, Class::Finishing, Class::Ended, Class::LaneOpen, Class::Rest];
+    let mut classes = vec![
+        Class::Held,
+        Class::Excluded,
+        Class::Open,
+        Class::Finishing,
+        Class::Ended,
+        Class::LaneOpen,
+        Class::Rest,
+    ];
     classes.extend([Wellness::Well, Wellness::Unknown, Wellness::Lost].map(Class::Updated));
     for class in [
         Class::Unprepared,

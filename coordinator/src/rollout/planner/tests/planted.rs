@@ -9,11 +9,11 @@ use houston_common::report::{EnvironmentReport, HealthReport, Phase};
 use houston_common::rollout::Cause;
 
 use super::host::Manner;
-use super::world::{PROD, World, policy, release};
+use super::world::{PROD, World, name, policy, release};
 use crate::environment::index::{Class, Wellness};
 use crate::environment::member::{Lane, Member, Step};
 use crate::environment::{Environment, Live};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Hold};
 use crate::rollout::planner::{self, Change, GateValues, Grant, Plan, Turn};
 use crate::rollout::{Rolling, Rollout, Stage};
 
@@ -45,6 +45,10 @@ pub(super) enum Planted {
     RaisePlanned,
     ReleaseTwice,
     SilentContinue,
+    /// The time in the box is looked at by the standing lane alone.
+    MoveBoxed,
+    /// Whoever is left out is named, and moved all the same.
+    MoveExcluded,
 }
 
 impl Planted {
@@ -106,6 +110,12 @@ impl Planted {
             Self::RetryForward => add_grants(&mut plan, environment, |rollout, member| {
                 (member.step == Step::Reverted).then_some((rollout.target, false))
             }),
+            Self::MoveBoxed => add_grants(&mut plan, environment, |rollout, member| {
+                member.is_boxed().then_some((rollout.target, false))
+            }),
+            Self::MoveExcluded => add_grants(&mut plan, environment, |rollout, member| {
+                rollout.excluded.contains(&member.host).then_some((rollout.target, false))
+            }),
             Self::RollBackEverybody => add_grants(&mut plan, environment, |rollout, member| {
                 let untouched = member.step == Step::Ready || member.step == Step::Waiting;
                 (rollout.goes_back() && untouched).then_some((rollout.way_back, true))
@@ -159,7 +169,7 @@ impl Planted {
 }
 
 fn healthy() -> HealthReport {
-    HealthReport::Healthy { for_at_least: Duration::from_secs(30) }
+    HealthReport::Healthy { for_at_least: Duration::from_secs(30), passes: 10 }
 }
 
 /// The environment as a buggy planner sees it.
@@ -266,7 +276,7 @@ fn all_manner(world: &mut World, manner: Manner) {
     }
 }
 
-const CASES: [Case; 19] = [
+const CASES: [Case; 21] = [
     (Planted::CountOnlyDisrupted, "E1", nine, |world| {
         for host in ["a1", "b1", "c1"] {
             world.sick(host, true);
@@ -333,7 +343,7 @@ const CASES: [Case; 19] = [
         rounds(world, 20);
     }),
     (Planted::LookUpWayBack, "E15", nine, |world| {
-        world.edit_host("a1", |host| host.held = Some("odd".to_owned()));
+        world.edit_host("a1", |host| host.held = Some(Hold::Clone));
         start(world);
         rounds(world, 10);
         world.abort();
@@ -393,11 +403,23 @@ const CASES: [Case; 19] = [
         start(world);
         rounds(world, 10);
     }),
+    (Planted::MoveBoxed, "scope", nine, |world| {
+        world.manner("d1", release(1), Manner::Fails);
+        world.join("d1", "d");
+        rounds(world, 40);
+        start(world);
+        rounds(world, 10);
+    }),
+    (Planted::MoveExcluded, "scope", nine, |world| {
+        world.exclude = [name("a1")].into();
+        start(world);
+        rounds(world, 10);
+    }),
 ];
 
 /// Plans that the production checker must refuse, by its own laws. What it is not asked about (reports,
 /// records, reasons) is for the laws here alone.
-const REFUSED: [(Planted, &str); 8] = [
+const REFUSED: [(Planted, &str); 11] = [
     (Planted::CountOnlyDisrupted, "fleet-floor"),
     (Planted::DropLost, "one-zone"),
     (Planted::CutBake, "bake"),
@@ -406,6 +428,9 @@ const REFUSED: [(Planted, &str); 8] = [
     (Planted::RollBackWithoutFloors, "fleet-floor"),
     (Planted::PercentIsComplete, "bake"),
     (Planted::RaisePlanned, "fleet-floor"),
+    (Planted::RetryForward, "attempts"),
+    (Planted::MoveBoxed, "penalty-box"),
+    (Planted::MoveExcluded, "excluded"),
 ];
 
 #[test]

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use houston_common::policy::{OnFailure, Policy, Share};
-use houston_common::rollout::WaitingOn;
+use houston_common::policy::{Growth, OnFailure, Pacing, Policy, Share};
+use houston_common::rollout::{Exception, WaitingOn};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::host::Manner;
 use super::world::{PROD, ROUND, World, name, policy, release};
+use crate::fleet::Hold;
 use crate::rollout::Stage;
 
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ enum Event {
     Wipe(Index),
     Hold(Index),
     Release(Index),
+    /// From the rollouts that start from now on, or from none any more.
+    Exclude(Index, bool),
     Drain(Index),
     Undrain(Index),
     Join(u8),
@@ -60,6 +63,7 @@ fn event() -> impl Strategy<Value = Event> {
         12 => Just(Event::Round),
         8 => host().prop_map(Event::Poll),
         4 => (1..120u64).prop_map(Event::Wait),
+        1 => Just(Event::Wait(4000)),
         2 => host().prop_map(Event::CutOff),
         2 => host().prop_map(Event::Reconnect),
         2 => host().prop_map(Event::Sick),
@@ -68,6 +72,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => host().prop_map(Event::Wipe),
         1 => host().prop_map(Event::Hold),
         1 => host().prop_map(Event::Release),
+        1 => (host(), any::<bool>()).prop_map(|(host, on)| Event::Exclude(host, on)),
         1 => host().prop_map(Event::Drain),
         1 => host().prop_map(Event::Undrain),
         1 => (0..3u8).prop_map(Event::Join),
@@ -90,16 +95,28 @@ fn event() -> impl Strategy<Value = Event> {
 fn policies() -> impl Strategy<Value = Policy> {
     let share = || prop_oneof![(0..=100u8).prop_map(Share::Percent), (0..4u32).prop_map(Share::Hosts)];
     let floors = (0..90u8, proptest::option::of(0..60u8));
-    (share(), floors, any::<bool>(), share(), share()).prop_map(|(batch, floors, halt, budget, back)| {
-        Policy {
-            batch,
-            fleet_floor: Share::Percent(floors.0),
-            zone_floor: floors.1.map(Share::Percent),
-            failure_budget: budget,
-            rollback_batch: back,
-            on_failure: if halt { OnFailure::Halt } else { OnFailure::Rollback },
-            ..policy()
-        }
+    let growth = (101..400u16, share(), any::<bool>()).prop_map(|(percent, most, carries)| Growth {
+        percent,
+        most,
+        carries,
+    });
+    let retries = prop_oneof![2 => Just(0), 1 => 1..=2u32];
+    let pacing =
+        (any::<bool>(), 1..3u32, proptest::option::of(growth), proptest::option::of(share()), retries);
+    let shares = (share(), share(), share());
+    (shares, floors, any::<bool>(), pacing).prop_map(|((batch, budget, back), floors, halt, pacing)| Policy {
+        pacing: if pacing.0 { Pacing::Zonal } else { Pacing::Striped },
+        zones_at_once: pacing.1,
+        growth: pacing.2,
+        zone_failure_budget: pacing.3,
+        retries: pacing.4,
+        batch,
+        fleet_floor: Share::Percent(floors.0),
+        zone_floor: floors.1.map(Share::Percent),
+        failure_budget: budget,
+        rollback_batch: back,
+        on_failure: if halt { OnFailure::Halt } else { OnFailure::Rollback },
+        ..policy()
     })
 }
 
@@ -162,6 +179,7 @@ fn happen(world: &mut World, event: &Event) {
         | Event::Wipe(index)
         | Event::Hold(index)
         | Event::Release(index)
+        | Event::Exclude(index, _)
         | Event::Drain(index)
         | Event::Undrain(index)
         | Event::Remove(index)
@@ -182,8 +200,10 @@ fn happen_to(world: &mut World, host: &str, event: &Event) {
         Event::Well(_) => world.sick(host, false),
         Event::Manner(_, number, manner) => world.manner(host, release(*number), *manner),
         Event::Wipe(_) => world.wipe(host),
-        Event::Hold(_) => world.edit_host(host, |host| host.held = Some("held".to_owned())),
-        Event::Release(_) => world.edit_host(host, |host| host.held = None),
+        Event::Hold(_) => world.edit_host(host, |host| host.held = Some(Hold::Clone)),
+        Event::Release(_) => world.release(host),
+        Event::Exclude(_, true) => drop(world.exclude.insert(name(host))),
+        Event::Exclude(_, false) => world.exclude.clear(),
         Event::Drain(_) => world.edit_host(host, |host| host.drained = true),
         Event::Undrain(_) => world.edit_host(host, |host| host.drained = false),
         Event::Remove(_) => world.remove(host),
@@ -204,9 +224,11 @@ fn world(zones: &[(&str, u32)], policy: Policy, serving: bool) -> World {
 fn heal(world: &mut World) {
     world.gates.regressed = false;
     world.manners.clear();
+    world.exclude.clear();
     for host in world.hosts.keys().map(ToString::to_string).collect::<Vec<_>>() {
         world.host(&host).cut_off = false;
-        world.edit_host(&host, |record| (record.held, record.drained) = (None, false));
+        world.edit_host(&host, |record| record.drained = false);
+        world.release(&host);
     }
     world.resume();
     // What runs turns well again; one round of reports first, so that what hangs is seen to hang.
@@ -271,12 +293,13 @@ proptest! {
             let unresolved = &world.environment(PROD).definition.unresolved;
             let fine = match waits {
                 // What was aborted stays where it is.
+                WaitingOn::Excepted { exception: Exception::Excluded, .. } => true,
                 WaitingOn::Excepted { .. } | WaitingOn::OffBaked { .. } => member.started.is_some_and(|id| unresolved.contains(&id)),
                 WaitingOn::UpToDate
                 | WaitingOn::NothingToRun
                 | WaitingOn::WentBack { .. }
                 | WaitingOn::Failed { .. }
-                | WaitingOn::Held { .. } => true,
+                | WaitingOn::Held(_) => true,
                 _ => false,
             };
             prop_assert!(fine, "{host}: {waits:?}, {:#?}", world.member(&host));

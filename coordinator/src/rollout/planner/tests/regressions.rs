@@ -9,6 +9,7 @@ use houston_common::rollout::{Cause, Exception, WaitingOn};
 use super::host::Manner;
 use super::world::{PROD, SIDE, World, policy, release};
 use crate::environment::member::Step;
+use crate::fleet::Hold;
 use crate::rollout::Stage;
 
 fn nine() -> World {
@@ -98,7 +99,7 @@ fn a_held_host_is_left_out_of_a_rollback_by_name() {
     world.start(release(2), false).expect("started");
     world.until("three have it", |world| world.on(release(2)).len() == 3 && world.granted().is_empty());
     let host = world.on(release(2)).remove(0);
-    world.edit_host(&host, |host| host.held = Some("somebody looks at it".to_owned()));
+    world.edit_host(&host, |host| host.held = Some(Hold::Clone));
     world.roll_back();
     assert_eq!(world.until_over(), Stage::RolledBack);
     assert_eq!(world.member(&host).step, Step::Excepted(Exception::Held));

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use houston_common::id::HostId;
 use houston_common::policy::{OnFailure, Share};
 use houston_common::release::Release;
-use houston_common::rollout::{Cause, Exception, RolloutState, WaitingOn};
+use houston_common::rollout::{Cause, Exception, Held, RolloutState, WaitingOn};
 
 use super::host::Manner;
 use super::world::{PROD, ROUND, SIDE, World, name, policy, release};
 use crate::environment::member::{Lane, Step};
+use crate::fleet::Hold;
 use crate::rollout::Stage;
 
 const ZONES: [(&str, u32); 3] = [("a", 3), ("b", 3), ("c", 3)];
@@ -164,9 +166,9 @@ fn a_host_silent_while_granted_fails_at_its_deadline() {
 #[test]
 fn a_held_host_takes_no_change_and_is_named() {
     let mut world = nine();
-    world.edit_host("a1", |host| host.held = Some("disk is odd".to_owned()));
+    world.edit_host("a1", |host| host.held = Some(Hold::Clone));
     world.start(release(2), false).expect("started");
-    assert_eq!(world.explain("a1"), WaitingOn::Held { reason: "disk is odd".to_owned() });
+    assert_eq!(world.explain("a1"), WaitingOn::Held(Held::Clone));
     assert_eq!(world.until_over(), Stage::Succeeded);
     assert_eq!(world.member("a1").step, Step::Excepted(Exception::Held));
     assert_eq!(world.running("a1"), release(1));
@@ -496,8 +498,8 @@ fn a_lane_host_that_keeps_failing_is_left_alone() {
     world.manner("d1", release(1), Manner::Fails);
     world.join("d1", "d");
     world.rounds(60);
-    assert_eq!(world.member("d1").lane_failures, 3);
-    assert!(matches!(world.explain("d1"), WaitingOn::Held { .. }), "{:?}", world.explain("d1"));
+    assert_eq!(world.member("d1").failures, 3);
+    assert!(matches!(world.explain("d1"), WaitingOn::Held(_)), "{:?}", world.explain("d1"));
     assert!(world.granted().is_empty());
 }
 
@@ -557,4 +559,24 @@ fn a_restart_at_any_moment_changes_no_result() {
             assert_eq!(world.on(if bad.is_some() { release(1) } else { release(2) }).len(), 9);
         }
     }
+}
+
+/// Nomad 12940: what was broken was not the release.
+#[test]
+fn untouched_hosts_that_turn_bad_meanwhile_are_told_as_evidence() {
+    let mut world = nine();
+    world.sick("c1", true);
+    world.rounds(2);
+    world.start(release(2), false).expect("started");
+    world.until("a zone moves", |world| world.newest().current_wave() == 1 && !world.granted().is_empty());
+    let host = world.on(release(2)).remove(0);
+    for untouched in ["c2", "c3"] {
+        world.sick(untouched, true);
+    }
+    world.poll_all();
+    world.sick(&host, true);
+    world.until("it goes back", |world| world.newest().goes_back() || world.newest().is_over());
+    let mut told: Vec<&str> = world.newest().untouched_unwell.iter().map(HostId::as_str).collect();
+    told.sort_unstable();
+    assert_eq!(told, ["c2", "c3"], "c1 was unwell before");
 }

@@ -3,7 +3,7 @@
 
 mod operators;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use houston_common::clock::{FleetTime, WallTime};
@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) gates: GateValues,
     pub(super) laws: Laws,
     pub(super) planted: Option<Planted>,
+    /// Left out of the rollouts that start from now on.
+    pub(super) exclude: BTreeSet<HostId>,
     /// As the store has them.
     pub(super) records: BTreeMap<Key, Vec<u8>>,
     /// Everything that hosts have ever said, for saying it again.
@@ -104,6 +106,7 @@ impl World {
             gates: GateValues::default(),
             laws: Laws::default(),
             planted: None,
+            exclude: BTreeSet::new(),
             records: BTreeMap::new(),
             said: Vec::new(),
         };

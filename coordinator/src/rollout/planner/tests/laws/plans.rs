@@ -1,5 +1,7 @@
 //! What must hold of a plan, by the state before it.
 
+use houston_common::policy::Pacing;
+
 use super::*;
 
 impl Laws {
@@ -109,6 +111,11 @@ impl Laws {
         if live.member.detached || entry.host.held.is_some() || entry.host.revoked {
             self.broke("scope", format!("{host} is detached, held or revoked"));
         }
+        let excluded = environment.rollout.as_ref().is_some_and(|rollout| rollout.excluded.contains(host));
+        if live.member.boxed_until.is_some() && !grant.taking_back || excluded && grant.lane != Lane::Standing
+        {
+            self.broke("scope", format!("{host} is in the penalty box, or left out"));
+        }
         let key = (environment.name().clone(), host.clone());
         let Some((before, ground)) = self.explained.get(&key) else { return };
         let now = Ground::of(environment);
@@ -130,7 +137,7 @@ impl Laws {
     fn rollout_grants(&mut self, environment: &Environment, rollout: &Rollout, grants: &[&Grant]) {
         match &rollout.stage {
             Stage::Rolling(rolling) if rollout.paused.is_none() => {
-                let begins = rolling.granted == 0;
+                let begins = !rolling.has_granted();
                 if begins {
                     self.updated_are_well(environment, rollout);
                 }
@@ -180,16 +187,18 @@ impl Laws {
             .filter(|live| live.member.grant.is_some() && live.member.lane == Lane::Rollout(rollout.id));
         let new = grants.iter().filter_map(|grant| environment.member(&grant.host));
         let zones: BTreeSet<&Zone> = open.chain(new).map(|live| &live.member.zone).collect();
-        if zones.len() > 1 {
+        let Policy { pacing, zones_at_once, .. } = &rollout.policy;
+        if *pacing == Pacing::Zonal && zones.len() > *zones_at_once as usize {
             self.broke("E4", format!("hosts move in {zones:?}"));
         }
     }
 
     fn earlier_zones_are_done(&mut self, environment: &Environment, rollout: &Rollout, wave: u32) {
+        let Policy { pacing: Pacing::Zonal, zones_at_once, .. } = &rollout.policy else { return };
+        let left = (wave as usize).saturating_sub(1) * *zones_at_once as usize;
         for live in environment.members() {
             let member = &live.member;
-            let earlier =
-                rollout.zones.iter().take((wave as usize).saturating_sub(1)).any(|z| *z == member.zone);
+            let earlier = rollout.zones.iter().take(left).any(|zone| *zone == member.zone);
             if earlier && member.in_scope(rollout.id) && !is_done(member, rollout) {
                 let detail = format!("{} was left behind: {:?}", member.host, member.step);
                 self.broke("E4", detail);

@@ -1,6 +1,9 @@
 //! What operators do, as the services have the engine carry it out.
 
+use houston_common::command::HostChange;
+
 use super::*;
+use crate::service::{self, Caller};
 
 impl World {
     /// Returns the new rollout, or the one in its way.
@@ -52,33 +55,16 @@ impl World {
         let mut zones: Vec<Zone> = environment.index().zones().map(|(zone, _)| zone.clone()).collect();
         zones.sort_by_key(|zone| policy.zone_order.iter().position(|z| z == zone).unwrap_or(usize::MAX));
         let planned = environment.index().zones().map(|(zone, counts)| (zone.clone(), counts.in_service));
-        let rollout = Rollout {
-            id: meta.rollout,
-            environment: name(PROD),
-            target,
-            way_back,
-            policy,
-            direction,
-            zones,
-            planned: planned.collect(),
-            members: environment.index().zones().map(|(zone, n)| (zone.clone(), n.hosts)).collect(),
-            started_by: name("ann"),
-            reason: String::new(),
-            started_at: WallTime(0),
-            ended_at: None,
-            stage,
-            paused: None,
-            cause: None,
-            first_cause: None,
-            reached: 0,
-            ending: None,
-            failures: 0,
-            first_failure: None,
-            last_failure: None,
-            exceptions: 0,
-            inherits,
-            request: String::new(),
-        };
+        // Refused, as operators are, if nobody is left; the way back of a success leaves nobody out.
+        let is_all = environment.members().all(|live| self.exclude.contains(&live.member.host));
+        let excluded =
+            if is_all || direction != Direction::Forward { BTreeSet::new() } else { self.exclude.clone() };
+        let members = environment.index().zones().map(|(zone, n)| (zone.clone(), n.hosts)).collect();
+        let rollout = Rollout::new(meta.rollout, name(PROD), way_back, target, policy, name("ann"));
+        let unwell = environment.members().filter(|live| live.member.in_service() && live.is_unhealthy());
+        let unwell_before = unwell.map(|live| live.member.host.clone()).collect();
+        let rollout = Rollout { direction, stage, inherits, excluded, unwell_before, ..rollout };
+        let rollout = rollout.over(zones, planned.collect(), members);
         self.edit(Edit::Meta(meta));
         self.edit(Edit::Rollout(rollout));
         self.settle();
@@ -177,6 +163,17 @@ impl World {
         self.settle();
     }
 
+    /// Whatever keeps the host from changes ends.
+    pub(in super::super) fn release(&mut self, host: &str) {
+        let (caller, request) =
+            (Caller::new(name("ann")), HostChange { host: name(host), reason: String::new() });
+        let decided = service::hosts::release(&self.state, &caller, &request).expect("a host");
+        for edit in decided.edits {
+            self.edit(edit);
+        }
+        self.settle();
+    }
+
     pub(in super::super) fn edit_policy(&mut self, change: impl FnOnce(&mut Policy)) {
         let mut definition = self.environment(PROD).definition.clone();
         change(&mut definition.policy);
@@ -214,7 +211,9 @@ impl World {
         if was_granted && self.planted == Some(Planted::ReleaseTwice) {
             self.change_active(|rollout, _| {
                 if let Stage::Rolling(rolling) = &mut rollout.stage {
-                    rolling.granted = rolling.granted.saturating_sub(2);
+                    for granted in rolling.granted.values_mut() {
+                        *granted = granted.saturating_sub(2);
+                    }
                 }
             });
         }
