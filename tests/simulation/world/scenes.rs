@@ -46,6 +46,7 @@ impl Scenes {
 impl World {
     /// Draws what is to happen between the two times.
     pub(super) fn set_scenes(&mut self, from: u64, until: u64) {
+        let is_small = self.setting.size.is_small();
         let random = &mut self.scenes.random;
         let mut scenes = Vec::new();
         let often = [
@@ -66,7 +67,8 @@ impl World {
                 scenes.push((random.between(from, until), scene));
             }
         }
-        if random.chance(RESTORED_PERCENT) {
+        // It ends a run: too much is lost of the few that are larger.
+        if random.chance(RESTORED_PERCENT) && is_small {
             let backup = random.between(from, until);
             scenes.push((backup, Scene::Backup));
             scenes.push((backup + random.between(60_000, 600_000), Scene::Restore));
