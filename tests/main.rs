@@ -14,6 +14,8 @@ mod coordinator;
 mod end_to_end;
 /// Every error code has its line in docs/errors.md.
 mod errors_page;
+/// What can change a host: every field that it hears, every call that may lead to an order.
+mod one_path;
 /// Who may call what: every call of the protocol, by every kind of caller.
 mod rpc_table;
 /// Coordinator and agents under one seeded scheduler, with faults and planted bugs.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use houston_agent::apply::boot_time::{BootId, BootTime};
 use houston_agent::apply::driver::{Driver, NotTaken, Wait};
 use houston_agent::apply::health::{CheckId, ProbeRun};
+use houston_agent::apply::machine::At;
 use houston_agent::apply::watching::Watching;
 use houston_common::assignment::{Assignment, Stamp};
 use houston_common::digest::ReleaseDigest;
@@ -61,6 +62,8 @@ pub(super) struct Stand {
     pub(super) stamp: Option<Stamp>,
     pub(super) floor: Option<(Epoch, Generation)>,
     pub(super) is_activating: bool,
+    /// An activation has ended, and the agent holds that the coordinator knows.
+    pub(super) is_told: bool,
 }
 
 /// A change on the host is told at most this often.
@@ -439,5 +442,6 @@ fn stand(driver: &Driver<SimulatedHost>) -> Stand {
         stamp: state.stamp,
         floor: state.floor.map(|floor| floor.stamp.order()),
         is_activating: state.is_activating(),
+        is_told: matches!(&state.at, At::Ended(ended) if ended.is_told),
     }
 }

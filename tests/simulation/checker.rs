@@ -1,7 +1,10 @@
 //! What must always hold, judged after every event from the simulator's own knowledge: what the store
 //! took, what the coordinator heard, what the hosts did. Shares no code with the planner or its checker.
 
+mod catalog;
 mod grants;
+mod plans;
+mod restored;
 mod rollouts;
 mod truth;
 
@@ -12,6 +15,7 @@ use houston_common::error::Code;
 use houston_common::id::{EnvironmentName, Epoch, Generation, HostId, RolloutId, Zone};
 use houston_common::release::Release;
 use houston_common::report::{EnvironmentReport, HealthReport, Phase, Position, Report};
+use houston_coordinator::catalog::Package;
 use houston_coordinator::engine::core::Minds;
 use houston_coordinator::environment::Definition;
 use houston_coordinator::environment::member::{Lane, Member};
@@ -23,8 +27,13 @@ use houston_coordinator::state::{Edit, Meta, State};
 use houston_coordinator::store::Change;
 
 use super::coordinator::{Answer, LOST_AFTER};
+use super::planted::Planted;
+use catalog::Kept;
+use plans::Patience;
+use restored::Restored;
 use truth::Truth;
 
+pub(super) use plans::{forget as forget_noticed, notice, watched};
 pub(super) use truth::Site;
 
 /// Fleets with fewer members are looked at whole after every turn that wrote something.
@@ -51,6 +60,11 @@ pub(super) struct Checker {
     /// Every grant that was ever stored.
     grants: BTreeMap<Generation, Granted>,
     truth: Truth,
+    kept: Kept,
+    patience: Patience,
+    restored: Option<Restored>,
+    /// Of the process that took the store over last.
+    epoch: Epoch,
     turns: usize,
     /// A host's zone was edited: what is bad in one zone alone is no longer bounded by zones.
     pub(super) has_moved: bool,
@@ -84,6 +98,8 @@ struct Heard {
 #[derive(Debug, Default)]
 struct History {
     baking_since: Option<u64>,
+    /// Its hosts when it was created.
+    scope: BTreeSet<HostId>,
     /// Hosts granted forward, and those of them that were down before.
     forward: BTreeSet<HostId>,
     was_down: BTreeSet<HostId>,
@@ -132,15 +148,26 @@ impl Checker {
         }
     }
 
-    /// The store took these changes at once, at the simulated time `now`.
-    pub(super) fn committed(&mut self, changes: &[Change], now: u64) {
+    /// The store took these changes at once, from the process of this epoch, at the simulated time `now`.
+    pub(super) fn committed(&mut self, epoch: Epoch, changes: &[Change], now: u64) {
+        if epoch < self.epoch {
+            let detail =
+                format!("{epoch} wrote {} changes after {} had taken over", changes.len(), self.epoch);
+            self.broken("E12 fencing", detail);
+        }
+        if self.restored.is_some() {
+            return self.committed_after_restore(changes);
+        }
         let commit = self.apply(changes);
         for (before, member) in &commit.members {
             self.member_changed(before.as_ref(), member);
+            self.stored_of_member(before.as_ref(), member);
         }
         for (before, rollout) in &commit.rollouts {
             self.rollout_changed(before.as_ref(), rollout, &commit, now);
+            self.stored_of_rollout(rollout);
         }
+        self.what_is_used_is_kept();
         if !commit.rollouts.is_empty() {
             self.one_active_each();
         }
@@ -185,6 +212,8 @@ impl Checker {
                 Edit::Rollout(rollout) => {
                     commit.rollouts.push((self.stored.rollouts.insert(rollout.id, rollout.clone()), rollout));
                 }
+                Edit::Package(Package { package, .. }) => self.kept.package(package.name, package.version),
+                Edit::VersionSet(set) => self.kept.set(&set.set),
                 _ => {}
             }
         }
@@ -204,7 +233,9 @@ impl Checker {
                 self.stored.opened(&place, None);
                 self.stored.members.remove(&place);
                 self.heard.reports.remove(&place);
+                self.forget_deadlines(&place);
             }
+            ["package", name, version] => self.kept.forget(name, version),
             _ => {}
         }
     }
@@ -217,7 +248,7 @@ impl Checker {
         {
             self.broken("E11 monotone generations", format!("{before:?} became {meta:?}"));
         }
-        if meta.regressed {
+        if meta.regressed && self.restored.is_none() {
             self.broken("E26 no false regress", "the store is said to have gone back in time");
         }
         self.stored.meta = Some(meta);
@@ -236,12 +267,17 @@ impl Checker {
         }
     }
 
+    /// A turn of the coordinator begins.
+    pub(super) fn turns(&mut self, now: FleetTime) {
+        self.heard.now = now;
+    }
+
     /// The coordinator took a report in, or refused it.
     pub(super) fn heard(&mut self, host: &HostId, report: &Report, result: Result<(), Code>, now: FleetTime) {
-        self.heard.now = now;
         if result.is_err() {
             return;
         }
+        self.heard_after_restore(report);
         let position = report.position;
         let newest = self.heard.hosts.get(host).map(|(_, position)| (position.start, position.sequence));
         if newest.is_some_and(|newest| (position.start, position.sequence) <= newest) {
@@ -269,6 +305,8 @@ impl Checker {
 
     /// A process of the coordinator has loaded the store.
     pub(super) fn coordinator_started(&mut self, state: &State, now: FleetTime) {
+        self.epoch = state.epoch;
+        self.taken_over(now);
         self.heard.hosts.clear();
         self.heard.reports.clear();
         self.heard.now = now;
@@ -284,8 +322,20 @@ impl Checker {
 
     /// A turn of the coordinator is over, and all of it is stored. What walks the whole fleet is not done
     /// in each of them, but so often that a turn's part of it does not grow with the fleet.
-    pub(super) fn turned(&mut self, state: &State, minds: &Minds, now: FleetTime, has_committed: bool) {
+    pub(super) fn turned(
+        &mut self,
+        state: &State,
+        minds: &Minds,
+        planted: Option<Planted>,
+        now: FleetTime,
+        has_committed: bool,
+    ) {
         self.heard.now = now;
+        if self.restored.is_some() {
+            return self.turned_after_restore(state);
+        }
+        self.hear_notices();
+        self.deadlines_hold(now);
         self.turns += 1;
         let members = self.stored.members.len();
         let is_looked_at = has_committed && members < MEMBERS_OF_A_LOOK;
@@ -294,15 +344,22 @@ impl Checker {
         }
         for (name, environment) in &state.environments {
             self.counts_hold(name, environment.index().total());
+            let looks = members < MEMBERS_OF_A_LOOK && self.looks(planted);
+            if environment.rollout.is_none() && !looks {
+                continue;
+            }
             let gates = GateValues::of(state, environment, now);
-            let Some(rollout) = &environment.rollout else { continue };
             let plan = (minds.plan)(environment, &state.fleet, &gates, now);
-            if plan.does_nothing() && plan.waiting.is_empty() {
+            if let Some(rollout) = &environment.rollout
+                && plan.does_nothing()
+                && plan.waiting.is_empty()
+            {
                 self.broken(
                     "E28 always explained",
                     format!("rollout {} of {name} waits for nothing", rollout.id),
                 );
             }
+            self.plans_hold(environment, &state.fleet, &gates, (&plan, looks), now);
         }
         let stale: Vec<String> = self
             .heard
@@ -329,6 +386,9 @@ impl Checker {
 
     /// What the coordinator answers is stored.
     pub(super) fn answered(&mut self, answer: &Answer) {
+        if self.restored.is_some() {
+            return;
+        }
         for assignment in answer.result.iter().flatten() {
             let place = (assignment.environment.clone(), answer.host.clone());
             let stored = self.stored.members.get(&place).and_then(|member| member.told);

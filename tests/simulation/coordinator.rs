@@ -29,7 +29,8 @@ const CHECKPOINT_EVERY_MS: u64 = 10_000;
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
     inner: MemoryStore,
-    log: Arc<Mutex<Vec<Vec<Change>>>>,
+    /// With the epoch of the process that wrote.
+    log: Arc<Mutex<Vec<(Epoch, Vec<Change>)>>>,
     planted: Option<Planted>,
     /// Told as committed, and not written yet, where that bug is planted.
     unwritten: Arc<Mutex<Option<(Epoch, Vec<Change>)>>>,
@@ -52,15 +53,26 @@ impl Watched {
         self.inner.fail_after(writes, fault);
     }
 
-    pub(super) fn take_log(&self) -> Vec<Vec<Change>> {
+    pub(super) fn take_log(&self) -> Vec<(Epoch, Vec<Change>)> {
         std::mem::take(&mut *self.log.lock().expect("one thread"))
+    }
+
+    /// The store brought back from a copy.
+    pub(super) fn restored(&self, snapshot: Snapshot) -> Self {
+        Self { inner: MemoryStore::restored(snapshot), unwritten: Arc::default(), ..self.clone() }
     }
 
     fn write(&self, epoch: Epoch, changes: &[Change]) -> Result<Revision, CommitError> {
         let before = self.inner.revision();
-        let result = self.inner.commit(epoch, changes);
+        let mut result = self.inner.commit(epoch, changes);
+        // Its own was the newest when it looked, before it was paused.
+        if let (Some(Planted::EpochCheckedBefore), Err(CommitError::Fenced { stored })) =
+            (self.planted, &result)
+        {
+            result = self.inner.commit(*stored, changes);
+        }
         if self.inner.revision() != before {
-            self.log.lock().expect("one thread").push(changes.to_vec());
+            self.log.lock().expect("one thread").push((epoch, changes.to_vec()));
         }
         result
     }
@@ -206,6 +218,9 @@ impl Coordinator {
                     self.arrivals += 1;
                     if self.planted == Some(Planted::LastWriterWins) {
                         report.position.sequence = self.arrivals;
+                    }
+                    if self.planted == Some(Planted::TrustTheStore) {
+                        super::planted::as_the_store_has_it(self.core.state(), &host, &mut report);
                     }
                     let result = self.core.check_in(&host, &key(host.as_str()), &report, fleet, wall);
                     let result = result.map_err(|refusal| refusal.code);

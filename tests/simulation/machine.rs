@@ -11,6 +11,7 @@ use houston_agent::apply::deployment::{DeployedPackage, Deployment};
 use houston_agent::apply::journal;
 use houston_agent::host::Record;
 use houston_common::digest::{ReleaseDigest, TreeDigest};
+use houston_common::error::{Code, Refusal};
 use houston_common::id::{EnvironmentName, Generation, PackageName};
 use houston_common::package::HookPhase;
 
@@ -40,6 +41,10 @@ pub(super) struct Machine {
     services: BTreeMap<(EnvironmentName, PackageName), Process>,
     /// Services fail until then, whatever release they are of.
     pub(super) sick_until: u64,
+    /// Until then the disk has no room for what is fetched and laid out.
+    pub(super) full_until: u64,
+    /// It was full, and is for ever, where that bug is planted.
+    is_latched: bool,
     /// The agent dies in the effect after so many more.
     pub(super) fuse: Option<u32>,
     /// Whether the effect in which it dies still happens.
@@ -130,6 +135,8 @@ impl Machine {
             starts: 0,
             services: BTreeMap::new(),
             sick_until: 0,
+            full_until: 0,
+            is_latched: false,
             fuse: None,
             fuse_after: false,
             is_dead: false,
@@ -199,6 +206,16 @@ impl Machine {
             | Manner::StopFails => true,
         };
         manner_is_well && self.now >= self.sick_until
+    }
+
+    /// Refuses what needs room, while there is none.
+    fn room(&mut self) -> Result<(), Refusal> {
+        let is_full = self.now < self.full_until;
+        self.is_latched |= is_full && self.planted == Some(Planted::LatchFull);
+        if is_full || self.is_latched {
+            return Err(Refusal::new(Code::DiskSpace, "the disk is full", ""));
+        }
+        Ok(())
     }
 
     /// Whether every service of what is current runs, and is well. False where nothing is current.

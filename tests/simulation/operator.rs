@@ -25,6 +25,7 @@ use super::name;
 use super::planted::Planted;
 use super::random::Random;
 use super::script::{Library, STEADY};
+use super::scripted::{self, Scripted};
 use super::setting::Size;
 
 /// Credentials are judged by wall clocks too; which of them are good is not what is simulated.
@@ -90,6 +91,7 @@ pub(super) enum Order {
     Release {
         host: HostId,
     },
+    Other(Scripted),
 }
 
 pub(super) const PROD: &str = "prod";
@@ -121,6 +123,9 @@ impl Order {
             Self::Move { .. } => "move",
             Self::Remove { .. } => "remove",
             Self::Release { .. } => "release",
+            Self::Decide { .. } => "decide",
+            Self::Hold { .. } => "hold",
+            Self::Other(_) => "other",
         }
     }
 
@@ -135,7 +140,16 @@ impl Order {
         if let (Self::Start { .. }, Some(Planted::CheckThenInsert)) = (self, planted) {
             return self.start_twice(core, now, wall).map_err(|refusal| refusal.to_string());
         }
-        let result = core.command(now, wall, |state, now| self.decide(state, now, wall));
+        if let Self::Other(order) = self {
+            return order.give(core, now, wall, planted).map_err(|refusal| refusal.to_string());
+        }
+        let result = core.command(now, wall, |state, now| {
+            let mut decided = self.decide(state, now, wall)?;
+            if let (Self::Apply { environment, .. }, Some(Planted::EditInPlace)) = (self, planted) {
+                decided.edits.extend(scripted::edited_in_place(state, environment));
+            }
+            Ok(decided)
+        });
         result.map_err(|refusal| refusal.to_string())
     }
 
@@ -248,11 +262,12 @@ impl Order {
                 let request = HostChange { host: host.clone(), reason };
                 hosts::release(state, &caller, &request).map(done)
             }
+            Self::Other(order) => order.decide(state, now, wall),
         }
     }
 }
 
-fn done<T: std::fmt::Debug>(decided: Decided<T>) -> Decided<String> {
+pub(super) fn done<T: std::fmt::Debug>(decided: Decided<T>) -> Decided<String> {
     let Decided { edits, note, reply } = decided;
     Decided { edits, note, reply: format!("{reply:?}") }
 }

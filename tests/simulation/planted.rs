@@ -3,14 +3,17 @@
 //! its bug checks nothing.
 
 mod minds;
+mod waits;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
+use std::time::Duration;
 
 use houston_agent::apply::journal;
 use houston_agent::apply::machine::{At, Course, Leg, State};
 use houston_agent::host::Record;
+use houston_common::assignment::{Order, Terms};
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::id::RolloutId;
 use houston_common::report::EnvironmentReport;
@@ -22,6 +25,8 @@ use houston_coordinator::rollout::check::Violation;
 use houston_coordinator::rollout::fold::{self, Folded};
 use houston_coordinator::rollout::planner::{self, GateValues, Plan};
 use houston_coordinator::rollout::{Rolling, Rollout};
+
+pub(super) use waits::as_the_store_has_it;
 
 macro_rules! planted {
     ($($(#[$doc:meta])* $name:ident by $($law:literal)|+;)*) => {
@@ -54,7 +59,11 @@ planted! {
     /// A batch that was planned before the halt is written after it.
     WriteAfterHalt by "E8 ";
     CheckThenInsert by "E9 ";
+    /// A policy that is edited binds the rollout that is on.
+    EditInPlace by "E10 ";
     LocalGenerations by "E11 ";
+    /// The epoch is checked before the transaction, not in it.
+    EpochCheckedBefore by "E12 ";
     RetryForward by "E13 ";
     RollBackEverybody by "E14 ";
     /// The way back is what the host ran, not what was pinned.
@@ -64,16 +73,40 @@ planted! {
     LastWriterWins by "E18 ";
     StickyHealthy by "E19 ";
     PercentIsEnough by "E20 ";
+    /// Batches and floors are reckoned from the hosts of today.
+    PercentOfToday by "E21 ";
+    /// The plan's hash is asked for by the CLI, and ignored by the coordinator.
+    CheckOnlyInCli by "E23 ";
+    DeleteByAge by "E24 ";
+    /// Settings go to all hosts at once.
+    SetAgentConfig by "E25 ";
+    TrustTheStore by "E26 ";
     AcknowledgeEarly by "E27 ";
     SilentContinue by "E28 ";
     /// Found by running the same seed twice.
     HashOrder by "E30 ";
-    LoseWakeUp by "L1 ";
+    LoseWakeUp by "L1 " | "L2 " | "L7 " | "L11 ";
+    /// A host is passed by, and never thought of again.
+    ForgetTheLane by "L1 ";
+    /// After the first zone somebody must say that it may go on, and nobody knows.
+    WaitForPromotion by "L2 " | "L7 ";
     ThresholdsOnTimer by "L6 ";
     /// The lost are waited for.
-    WaitForAll by "L1 " | "L3 ";
+    WaitForAll by "L3 ";
+    /// What was prepared is activated when the agent comes back.
+    ApplyCached by "L4 ";
     /// Nothing is replaced that is not well.
-    HealthBeforeFix by "L1 ";
+    HealthBeforeFix by "L5 ";
+    /// Which wave is on is known to the process that began it.
+    WaveInMemory by "L7 ";
+    /// A disk that was full once is full.
+    LatchFull by "L8 ";
+    /// A host that speaks, and does not hear, gets a new grant for each word.
+    GrantOnEachPoll by "L10 ";
+    /// Whoever is first in line is waited for, however long it takes.
+    HeadOfLine by "L11 ";
+    OneHostMore by "R1 ";
+    ForgetTheEnd by "R2 ";
     LinksOneByOne by "A1 ";
     SwitchNotSynced by "A2 " | "A3 ";
     JournalAfterAction by "A3 " | "A4 " | "E27 ";
@@ -121,8 +154,24 @@ impl Planted {
             Self::ThresholdsOnTimer => (minds::thresholds_on_timer, fold::fold),
             Self::WaitForAll => (minds::wait_for_all, fold::fold),
             Self::HealthBeforeFix => (minds::health_before_fix, fold::fold),
+            Self::PercentOfToday => (waits::percent_of_today, fold::fold),
+            Self::TrustTheStore => (waits::trust_the_store, fold::fold),
+            Self::ForgetTheLane => (waits::forget_the_lane, fold::fold),
+            Self::WaitForPromotion => (waits::wait_for_promotion, fold::fold),
+            Self::WaveInMemory => (waits::wave_in_memory, fold::fold),
+            Self::GrantOnEachPoll => (planner::plan, waits::grant_on_each_poll),
+            Self::HeadOfLine => (waits::head_of_line, fold::fold),
+            Self::OneHostMore => (waits::one_host_more, fold::fold),
+            Self::ForgetTheEnd => (waits::forget_the_end, fold::fold),
             Self::CheckThenInsert
+            | Self::EditInPlace
+            | Self::ApplyCached
             | Self::LocalGenerations
+            | Self::EpochCheckedBefore
+            | Self::CheckOnlyInCli
+            | Self::DeleteByAge
+            | Self::SetAgentConfig
+            | Self::LatchFull
             | Self::LastWriterWins
             | Self::AcknowledgeEarly
             | Self::LinksOneByOne
@@ -154,20 +203,41 @@ impl Planted {
                 }
                 journal::write_state(&state).ok()
             }
+            (Some(Self::ApplyCached), Record::Journal) => {
+                let mut state = journal::read_state(&bytes).ok()?;
+                if let At::Ready { prepared, .. } = &mut state.at {
+                    prepared.task.assignment.order = Order::Activate(FOR_EVER);
+                }
+                journal::write_state(&state).ok()
+            }
             _ => Some(bytes),
         }
     }
 }
 
+const FOR_EVER: Terms = Terms {
+    start_within: Duration::from_secs(1_000_000),
+    apply_deadline: Duration::from_secs(240),
+    health_window: Duration::from_secs(10),
+};
+
 thread_local! {
     static WALL: Cell<u64> = const { Cell::new(0) };
     static BEFORE_HALT: RefCell<BTreeMap<RolloutId, Rolling>> = const { RefCell::new(BTreeMap::new()) };
+    /// Rollouts that this process of the coordinator has begun.
+    static BEGUN_HERE: RefCell<BTreeSet<RolloutId>> = const { RefCell::new(BTreeSet::new()) };
 }
 
 /// What an earlier run left in memory is nothing to the next.
 pub(super) fn forget() {
     WALL.set(0);
     BEFORE_HALT.with_borrow_mut(BTreeMap::clear);
+    coordinator_started();
+}
+
+/// A new process has nothing in memory.
+pub(super) fn coordinator_started() {
+    BEGUN_HERE.with_borrow_mut(BTreeSet::clear);
 }
 
 pub(super) fn set_wall(wall: WallTime) {

@@ -5,6 +5,7 @@
 mod ending;
 mod nemesis;
 mod notes;
+mod scenes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -18,7 +19,7 @@ use houston_common::report::Report;
 use houston_coordinator::engine::core::{Core, Minds};
 
 use super::agent::{Agent, Next};
-use super::checker::{Checker, Site, Violation};
+use super::checker::{self, Checker, Site, Violation};
 use super::coordinator::{Answer, Coordinator, HOLD_MS, Input, Turn, Watched, meta};
 use super::machine::{Machine, Shared};
 use super::name;
@@ -27,6 +28,7 @@ use super::operator::{self, Order, PROD, SIDE};
 use super::random::Random;
 use super::script::Library;
 use super::setting::{Setting, Telling};
+use scenes::{Scene, Scenes};
 
 /// What a run came to.
 #[derive(Debug, Clone)]
@@ -61,6 +63,7 @@ enum Event {
     HoldEnds { host: HostId, call: u64, incarnation: u64 },
     Operator { environment: EnvironmentName },
     Fault,
+    Scene(Scene),
     FaultsEnd,
     Last,
 }
@@ -115,6 +118,7 @@ pub(super) struct World {
     operator: Random,
     nemesis: Random,
     chance: Random,
+    scenes: Scenes,
     trace: u64,
     lines: Vec<String>,
 }
@@ -153,7 +157,7 @@ impl World {
             coordinator: None,
             coordinator_incarnation: 0,
             turn_at: None,
-            minds: setting.planted.map_or_else(Minds::default, |planted| planted.minds()),
+            minds: checker::watched(setting.planted, setting.size),
             network: Network::new(random.fork()),
             policies,
             library,
@@ -167,6 +171,7 @@ impl World {
             operator: random.fork(),
             nemesis: random.fork(),
             chance: random.fork(),
+            scenes: Scenes::new(random.fork()),
             trace: 0xcbf2_9ce4_8422_2325,
             lines: Vec::new(),
         }
@@ -174,6 +179,7 @@ impl World {
 
     pub(super) fn run(mut self) -> Outcome {
         super::planted::forget();
+        checker::forget_noticed();
         self.begin();
         let ends_at = self.setting.ends_at.unwrap_or(u64::MAX);
         while self.checker.violation.is_none()
@@ -261,6 +267,7 @@ impl World {
         self.at(first_fault, Event::Fault);
         let (least, most) = self.setting.size.safety_ms();
         let end = calm + self.chance.between(least, most);
+        self.set_scenes(calm, end);
         self.at(self.setting.left_out.until.unwrap_or(end).min(end), Event::FaultsEnd);
     }
 
@@ -317,6 +324,7 @@ impl World {
             }
             Event::Operator { environment } => self.operate(environment),
             Event::Fault => self.fault(),
+            Event::Scene(scene) => self.scene(scene),
             Event::FaultsEnd => self.end_faults(),
             Event::Last => self.last(),
         }
@@ -356,7 +364,7 @@ impl World {
                     self.at(at, Event::CallTimesOut { host: host.clone(), incarnation, call });
                 }
                 Next::Send { call, report } => {
-                    self.checker.said(Site { host, machine: &machine.borrow() }, &report);
+                    self.checker.said(Site { host, machine: &machine.borrow() }, &report, self.now);
                     self.checker.sent(host, &report);
                     for at in self.network.deliveries(host, Way::Up, self.now) {
                         let (host, report) = (host.clone(), report.clone());
@@ -509,6 +517,8 @@ impl World {
             return;
         };
         self.note(|| "coordinator starts".to_owned());
+        super::planted::coordinator_started();
+        self.note_commits();
         self.checker.coordinator_started(coordinator.core.state(), coordinator.fleet_time(self.now));
         self.coordinator = Some(coordinator);
         self.turn_soon(self.now);
@@ -534,6 +544,7 @@ impl World {
         let (fleet, wake) = (coordinator.fleet_time(now), coordinator.wake_at(now));
         let has_more = !coordinator.inputs.is_empty();
         let Turn { answers, heard, orders, held, has_died } = turn;
+        self.checker.turns(fleet);
         for (host, report, result) in heard {
             self.checker.heard(&host, &report, result, fleet);
         }
@@ -547,7 +558,8 @@ impl World {
             return;
         }
         if let Some(coordinator) = &self.coordinator {
-            self.checker.turned(coordinator.core.state(), &self.minds, fleet, has_committed);
+            let planted = self.setting.planted;
+            self.checker.turned(coordinator.core.state(), &self.minds, planted, fleet, has_committed);
         }
         for answer in answers {
             self.checker.answered(&answer);

@@ -4,14 +4,22 @@ use std::collections::BTreeSet;
 
 use houston_common::id::{Generation, Zone};
 use houston_common::policy::{Pacing, Policy, Share};
-use houston_coordinator::environment::member::{Lane, Member, Step};
-use houston_coordinator::rollout::{Direction, Rollout, Stage};
+use houston_coordinator::environment::member::{self, Lane, Member, Step};
+use houston_coordinator::rollout::{Direction, Rolling, Rollout, Stage};
 
 use super::{Checker, Granted};
 
 /// Hosts that may be away, of so many, under a floor.
 fn budget(share: Share, of: u32) -> u32 {
     of.saturating_sub(share.at_least_of(of))
+}
+
+/// How often batches have grown by now.
+pub(super) fn grown(rollout: &Rollout, rolling: &Rolling) -> u32 {
+    match rollout.policy.pacing {
+        Pacing::Zonal => rollout.earned + rolling.batch - 1,
+        Pacing::Striped => (rolling.wave + rolling.batch).saturating_sub(2),
+    }
 }
 
 impl Checker {
@@ -22,7 +30,13 @@ impl Checker {
                 self.broken("E11 monotone generations", format!("{} is given out twice", told.generation));
             }
             self.truth.generations.insert(told.generation);
+            self.told(after);
             self.stored.told_max = self.stored.told_max.max(told.generation);
+        }
+        if let Some(grant) = before.and_then(|member| member.grant)
+            && after.grant.map(|grant| grant.generation) != Some(grant.generation)
+        {
+            self.closed_for_a_reason(after, grant);
         }
         let closed = before.and_then(|member| member.grant).filter(|_| after.grant.is_none());
         let was = before.map(|member| member.step);
@@ -36,6 +50,18 @@ impl Checker {
             && told.generation == grant.generation
         {
             self.settled(after, grant.generation);
+        }
+    }
+
+    /// A grant ends by the word of a host that has taken it, or something newer, or at its deadline. A host
+    /// that speaks and hears nothing would else be granted anew with each word, for ever.
+    fn closed_for_a_reason(&mut self, member: &Member, grant: member::Grant) {
+        let place = (member.environment.clone(), member.host.clone());
+        let said = self.heard.reports.get(&place).and_then(|report| report.stamp);
+        let is_said = said.is_some_and(|stamp| stamp.generation >= grant.generation);
+        if !is_said && grant.deadline > self.heard.now {
+            let detail = format!("{place:?}: {} is closed, and nobody said so: {said:?}", grant.generation);
+            self.broken("L10 no livelock", detail);
         }
     }
 
@@ -126,11 +152,12 @@ impl Checker {
             .filter(|planned| *planned > 0)
         };
         let zone_floor = policy.zone_floor.map(|share| (Some(&member.zone), share));
-        let mut found = None;
+        let (mut found, mut only_by_joins) = (None, true);
         for (zone, share) in [(None, policy.fleet_floor)].into_iter().chain(zone_floor) {
             let (hosts, away) = away(zone);
             let allowed = budget(share, planned(zone).unwrap_or(hosts).min(hosts));
             if away > allowed {
+                only_by_joins &= away <= budget(share, hosts);
                 let place = zone.map_or("the fleet".to_owned(), ToString::to_string);
                 found = Some(format!(
                     "{} granted: {away} of {hosts} away in {place}, {allowed} allowed",
@@ -141,7 +168,7 @@ impl Checker {
         let hosts = all.len() as u32;
         let allowed = budget(policy.fleet_floor, planned(None).unwrap_or(hosts).min(hosts));
         if let Some(detail) = found {
-            self.broken(law, detail);
+            self.broken(if only_by_joins { "E21 membership" } else { law }, detail);
         }
         allowed
     }
@@ -172,6 +199,13 @@ impl Checker {
         }
         let Some(told) = member.told else { return };
         let forward = member.step != Step::TakingBack;
+        let is_in_scope = self.histories.entry(rollout.id).or_default().scope.contains(host);
+        if !is_in_scope {
+            self.broken(
+                "E21 membership",
+                format!("{host} joined after {} began, and is granted", rollout.id),
+            );
+        }
         if forward {
             if told.release != rollout.target || told.way_back != rollout.way_back {
                 self.broken("E15 way back pinned", format!("{host} is told {told:?} by {rollout:?}"));
@@ -217,9 +251,8 @@ impl Checker {
 
     /// How often batches had grown when the zone's first host was granted.
     fn grown_when_the_zone_began(&mut self, member: &Member, rollout: &Rollout) -> u32 {
-        let grown = match (&rollout.stage, rollout.policy.pacing) {
-            (Stage::Rolling(rolling), Pacing::Zonal) => rollout.earned + rolling.batch - 1,
-            (Stage::Rolling(rolling), Pacing::Striped) => (rolling.wave + rolling.batch).saturating_sub(2),
+        let grown = match &rollout.stage {
+            Stage::Rolling(rolling) => grown(rollout, rolling),
             _ => 0,
         };
         let history = self.histories.entry(rollout.id).or_default();

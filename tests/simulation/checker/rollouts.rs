@@ -27,7 +27,12 @@ impl Checker {
                 format!("{} goes on after {:?}", after.id, after.first_failure),
             );
         }
-        let Some(before) = before else { return };
+        let Some(before) = before else {
+            let members = self.members_of(&after.environment).filter(|member| member.in_scope(after.id));
+            let scope = members.map(|member| member.host.clone()).collect();
+            self.histories.entry(after.id).or_default().scope = scope;
+            return;
+        };
         self.stays_as_created(before, after);
         if let (Stage::Halted, Stage::RollingBack, Some(Cause::RollbackFailed { host }), cause) =
             (&before.stage, &after.stage, &before.cause, &after.cause)

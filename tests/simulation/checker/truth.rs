@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use houston_agent::apply::machine::{At, Leg, TELL_WAIT};
 use houston_common::digest::ReleaseDigest;
+use houston_common::error::Code;
 use houston_common::id::{Epoch, Generation, HostId, PackageName};
 use houston_common::package::HookPhase;
-use houston_common::report::{Phase, Report};
+use houston_common::report::{EnvironmentReport, Phase, Report};
 use houston_coordinator::environment::member::{Lane, Member};
 
 use super::{Checker, Place};
@@ -25,8 +26,13 @@ pub(super) struct Truth {
     activating: BTreeMap<Place, (bool, Generation)>,
     ended_at: BTreeMap<Place, u64>,
     switched_at: BTreeMap<(Place, Generation), u64>,
+    /// Since when a host says that its disk is full, and has room.
+    full_since: BTreeMap<Place, u64>,
     hooks: BTreeSet<(Place, Generation, bool, ReleaseDigest, PackageName, HookPhase)>,
 }
+
+/// From the return of space to its being noticed: an agent looks again within a minute.
+const SPACE_PATIENCE_MS: u64 = 120_000;
 
 /// A machine, and who it is.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +63,9 @@ impl Checker {
         if let Some(floor) = after.floor {
             self.truth.floors.insert(place.clone(), floor);
         }
+        if self.is_restored() {
+            return;
+        }
         if after.is_activating && !before.is_activating {
             self.began(site, place, after);
         }
@@ -66,6 +75,9 @@ impl Checker {
         }
         if after.phase == Phase::Settled && before.phase != Phase::Settled {
             self.proved(site, place, after, now);
+        }
+        if after.is_told && !before.is_told {
+            self.was_told(place, after, now);
         }
         let had_ended = matches!(before.phase, Phase::Settled | Phase::Reverted | Phase::Failed);
         if had_ended && before.stamp != after.stamp {
@@ -145,6 +157,9 @@ impl Checker {
     }
 
     pub(in crate::simulation) fn happened(&mut self, site: Site<'_>, happened: Happened, now: u64) {
+        if self.is_restored() {
+            return;
+        }
         match happened {
             Happened::Wrong { law, detail } => self.broken(law, format!("{}: {detail}", site.host)),
             Happened::Hook { environment, release, package, phase, rerun, generation, undoes } => {
@@ -222,8 +237,9 @@ impl Checker {
     }
 
     /// What a report says is measured, and survives a power cut.
-    pub(in crate::simulation) fn said(&mut self, site: Site<'_>, report: &Report) {
+    pub(in crate::simulation) fn said(&mut self, site: Site<'_>, report: &Report, now: u64) {
         for said in &report.environments {
+            self.space_returns(site, said, now);
             let durable = site.machine.durable_release(&said.environment);
             let ended = matches!(said.phase, Phase::Settled | Phase::Reverted);
             if ended && said.running != durable {
@@ -233,8 +249,23 @@ impl Checker {
         }
     }
 
+    /// A host that waits for space goes on by itself once there is some.
+    fn space_returns(&mut self, site: Site<'_>, said: &EnvironmentReport, now: u64) {
+        let place = (said.environment.clone(), site.host.clone());
+        let is_full = said.failure.as_ref().is_some_and(|failure| failure.code == Code::DiskSpace);
+        if said.phase != Phase::Fetching || !is_full || now < site.machine.full_until {
+            self.truth.full_since.remove(&place);
+            return;
+        }
+        let since = *self.truth.full_since.entry(place.clone()).or_insert(now);
+        if now - since > SPACE_PATIENCE_MS {
+            self.broken("L8 space returns", format!("{place:?} has had room for {} ms", now - since));
+        }
+    }
+
     /// The agent is gone, or the power: the journal and the disk must agree.
     pub(in crate::simulation) fn crashed(&mut self, site: Site<'_>) {
+        self.truth.full_since.retain(|(_, host), _| host != site.host);
         for (environment, disk) in &site.machine.disk {
             let Some(state) = site.machine.journaled(environment) else { continue };
             let current = disk.durable.current.as_ref().map(|current| current.release);
@@ -285,6 +316,10 @@ impl Checker {
     }
 
     pub(in crate::simulation) fn refused(&mut self, place: &Place, error: &str) {
+        // What a store that has gone back in time says is refused, as it must be.
+        if self.is_restored() {
+            return;
+        }
         self.broken("A5 monotone acceptance", format!("{place:?} refused an assignment: {error}"));
     }
 }

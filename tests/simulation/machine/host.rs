@@ -136,6 +136,7 @@ impl Host for SimulatedHost {
             if disk.read.fetched.contains(&digest) {
                 return Ok(Fetch::Complete);
             }
+            machine.room().map_err(|refusal| FetchError { refusal, retry_after: None })?;
             match machine.random.below(20) {
                 0 => Err(FetchError {
                     refusal: Refusal::new(Code::Unreachable, "the coordinator does not answer", ""),
@@ -161,6 +162,7 @@ impl Host for SimulatedHost {
             if !disk.read.fetched.contains(&release.release().digest()) {
                 return Err(Refusal::new(Code::FileMissing, "its contents are not here", ""));
             }
+            machine.room()?;
             let mut packages = Vec::new();
             for package in &release.version_set.packages {
                 let tree = package.tree_for(&[houston_common::id::Platform::any()]);

@@ -16,14 +16,14 @@ use houston_coordinator::rollout::{Rolling, Rollout, Stage};
 use super::{BEFORE_HALT, WALL};
 
 /// A member as the bug sees it.
-struct Seen {
+pub(super) struct Seen {
     member: Member,
     report: Option<EnvironmentReport>,
     is_lost: bool,
 }
 
 /// The environment as the bug sees it.
-fn seen(
+pub(super) fn seen(
     environment: &Environment,
     fleet: &Fleet,
     rollout: impl FnOnce(&mut Rollout),
@@ -77,7 +77,8 @@ pub(super) fn reset_counters(
     let own = active(environment);
     let seen = seen(environment, fleet, as_it_is, |seen| {
         let is_own = own.is_some_and(|own| seen.member.lane == Lane::Rollout(own));
-        if seen.member.grant.is_some() && !is_own {
+        let is_open = seen.member.grant.is_some_and(|grant| grant.deadline > now);
+        if is_open && !is_own {
             seen.member.grant = None;
             make_healthy(seen);
         }

@@ -17,12 +17,16 @@ const TURNS_OF_SHARES: u64 = 60;
 impl World {
     /// From now on nothing goes wrong, and every environment is given a release that is good.
     pub(super) fn end_faults(&mut self) {
+        // After the store was brought back only a person could go on.
+        if self.last.is_some() {
+            return;
+        }
         self.note(|| "faults end".to_owned());
         self.network.heal();
         let mut orders = Vec::new();
         for (host, node) in &mut self.nodes {
             let mut machine = node.machine.borrow_mut();
-            (machine.fuse, machine.sick_until) = (None, 0);
+            (machine.fuse, machine.sick_until, machine.full_until) = (None, 0, 0);
             node.loses_power = false;
             let Some(stored) = self.checker.stored.hosts.get(host) else { continue };
             if stored.drained {
@@ -35,7 +39,9 @@ impl World {
         let is_gone = self.nemesis.chance(GONE_PERCENT);
         let patience = if is_gone && !self.is_left_out("host gone") { self.lose_one_host() } else { 1_000 };
         for (environment, policy) in &self.policies {
-            let policy = Box::new(policy.clone());
+            let mut policy = Box::new(policy.clone());
+            // Nobody is in a hurry any more.
+            policy.gates.iter_mut().for_each(|gate| gate.within = None);
             orders.push(Order::Apply { environment: environment.clone(), policy, mode: Some("fine") });
             let is_empty = !self
                 .checker
@@ -103,6 +109,7 @@ impl World {
         match (unrest, was_at_rest) {
             (None, None) => {
                 self.note(|| "all is at rest".to_owned());
+                self.nothing_is_left();
                 if let Some(last) = self.last.as_mut() {
                     last.at_rest = Some(self.now);
                 }
@@ -112,6 +119,15 @@ impl World {
                 self.checker.broken_at_rest("L1 everything converges", why)
             }
             (Some(_), None) | (None, Some(_)) => {}
+        }
+    }
+
+    /// The reference planner comes to the same end.
+    fn nothing_is_left(&mut self) {
+        let Some(coordinator) = &self.coordinator else { return };
+        let (state, now) = (coordinator.core.state(), coordinator.fleet_time(self.now));
+        for environment in state.environments.values() {
+            self.checker.nothing_is_left(environment, &state.fleet, self.setting.planted, now);
         }
     }
 
@@ -150,15 +166,20 @@ impl World {
         }
     }
 
-    /// In the end somebody says yes to whatever waits for that.
+    /// In the end somebody says yes to whatever waits for that, and passes over what nothing else would open.
     fn approve(&mut self) {
         for environment in self.policies.keys().cloned().collect::<Vec<_>>() {
-            let asks = |waiting: &WaitingOn| {
-                matches!(waiting, WaitingOn::Gate { closed: Closed::Approval { .. }, .. })
+            let answer = |waiting: &WaitingOn| match waiting {
+                WaitingOn::Gate { closed: Closed::Approval { .. }, .. } => Some(None),
+                // Before the one box there is nobody who could give evidence.
+                WaitingOn::Gate { closed: Closed::Evidence { passes: 0, .. }, .. } => Some(Some("evidence")),
+                _ => None,
             };
-            let is_asked = self.waiting(&environment).iter().any(asks);
-            if let Some(last) = self.last.as_mut().filter(|last| is_asked && last.orders.is_empty()) {
-                last.orders.push(Order::Decide { environment, skip: None });
+            let answer = self.waiting(&environment).iter().find_map(answer);
+            if let (Some(skip), Some(last)) = (answer, self.last.as_mut())
+                && last.orders.is_empty()
+            {
+                last.orders.push(Order::Decide { environment, skip });
             }
         }
     }

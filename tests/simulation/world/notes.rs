@@ -28,11 +28,11 @@ impl World {
     /// Whether there were any.
     pub(super) fn note_commits(&mut self) -> bool {
         let commits = self.store.take_log();
-        for changes in &commits {
+        for (epoch, changes) in &commits {
             if self.setting.telling != Telling::Nothing {
                 changes.iter().for_each(|change| self.note_change(change));
             }
-            self.checker.committed(changes, self.now);
+            self.checker.committed(*epoch, changes, self.now);
         }
         !commits.is_empty()
     }

@@ -29,25 +29,36 @@ pub(super) fn standing(environment: &Environment, plan: &mut Plan) {
     let size = policy.batch.at_most_of(index.total().hosts);
     let room = size.saturating_sub(index.count_all(Class::LaneOpen)) as usize;
     let mut floors = Floors::new(environment, policy, None);
-    let ready = [Reach::Down, Reach::Up].into_iter().flat_map(|reach| index.all(Class::LaneReady(reach)));
-    for host in ready.take(room.min(GRANTS_PER_PLAN)) {
-        let Some(live) = environment.member(host) else { continue };
-        if live.may_serve()
-            && let Err(waiting) = floors.take(live)
-        {
-            if environment.rollout.is_none() {
-                plan.waiting.push(waiting);
+    for reach in [Reach::Down, Reach::Up] {
+        for (zone, _) in index.zones() {
+            for host in index.hosts(zone, Class::LaneReady(reach)) {
+                if plan.grants.len() == room.min(GRANTS_PER_PLAN) {
+                    return;
+                }
+                let Some(live) = environment.member(host) else { continue };
+                if live.may_serve()
+                    && let Err(waiting) = floors.take(live)
+                {
+                    if environment.rollout.is_none() && plan.waiting.is_empty() {
+                        plan.waiting.push(waiting);
+                    }
+                    // The floor of one zone holds up nobody in another.
+                    break;
+                }
+                plan.grants.push(grant(&live.member, baked, live.is_unhealthy()));
             }
-            return;
         }
-        plan.grants.push(Grant {
-            host: host.clone(),
-            lane: Lane::Standing,
-            release: baked,
-            way_back: way_back(&live.member),
-            was_down: live.is_unhealthy(),
-            taking_back: false,
-        });
+    }
+}
+
+fn grant(member: &Member, baked: Release, was_down: bool) -> Grant {
+    Grant {
+        host: member.host.clone(),
+        lane: Lane::Standing,
+        release: baked,
+        way_back: way_back(member),
+        was_down,
+        taking_back: false,
     }
 }
 

@@ -61,6 +61,25 @@ fn the_last_host_of_all_is_lost_and_holds_nobody_up() {
     assert_eq!(world.member("c3").step, Step::Excepted(Exception::Silent));
 }
 
+/// Hosts that had missed a change waited in one line, and the first of them for the floor of its zone.
+#[test]
+fn the_floor_of_one_zone_holds_up_no_catch_up_in_another() {
+    let mut world = nine();
+    world.edit_policy(|policy| policy.lost_budget = Share::Percent(100));
+    world.host("a3").cut_off = true;
+    world.host("b3").cut_off = true;
+    world.start(release(2), false).expect("started");
+    assert_eq!(world.until_over(), Stage::Succeeded);
+    world.edit_policy(|policy| {
+        (policy.fleet_floor, policy.zone_floor) = (Share::Hosts(0), Some(Share::Percent(66)));
+    });
+    world.sick("a1", true);
+    world.host("a3").cut_off = false;
+    world.host("b3").cut_off = false;
+    world.until("b3 has caught up", |world| world.running("b3") == release(2));
+    assert_eq!(world.running("a3"), release(1));
+}
+
 /// It was taken for done: the slot was given back, and the rollback ended without it.
 #[test]
 fn a_void_grant_of_the_way_back_is_asked_for_again() {
