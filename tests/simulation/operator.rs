@@ -116,13 +116,13 @@ impl Order {
             Self::Enroll { .. } => "enroll",
             Self::Start { .. } => "start",
             Self::Control { .. } => "control",
+            Self::Decide { .. } => "decide",
+            Self::Hold { .. } => "hold",
             Self::Drain { .. } => "drain",
             Self::Label { .. } => "label",
             Self::Move { .. } => "move",
             Self::Remove { .. } => "remove",
             Self::Release { .. } => "release",
-            Self::Decide { .. } => "decide",
-            Self::Hold { .. } => "hold",
             Self::Other(_) => "other",
         }
     }

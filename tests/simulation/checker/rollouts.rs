@@ -58,7 +58,7 @@ impl Checker {
             }
             (Stage::Gated { before: wave, .. }, Stage::Rolling(_) | Stage::Succeeded) => {
                 let asks = |gate: &&Gate| matches!(gate.condition, Condition::Approval { .. });
-                // The word of a person and what follows from it are one commit.
+                // What was decided may be in this very commit.
                 if let Some(gate) = after.undecided(*wave).find(asks) {
                     let detail = format!("{} passed {}, which nobody had approved", after.id, gate.name);
                     self.broken("gates are closed", detail);
