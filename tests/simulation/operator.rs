@@ -123,8 +123,6 @@ impl Order {
             Self::Move { .. } => "move",
             Self::Remove { .. } => "remove",
             Self::Release { .. } => "release",
-            Self::Decide { .. } => "decide",
-            Self::Hold { .. } => "hold",
             Self::Other(_) => "other",
         }
     }
