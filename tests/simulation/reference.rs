@@ -306,14 +306,7 @@ pub(super) fn left_to_do(
         own.into_iter().chain(excepted).chain(lanes)
     };
     let hosts = reference.hosts.iter().flat_map(|host| of_host(&host.member.host).collect::<Vec<_>>());
-    let is_wide = environment.rollout.as_ref().is_some_and(|rollout| waves::together(rollout) > 1);
     let is_due = |step: &Move<'_>| match step {
-        // Where several zones change at a time, the fleet's floor in one of them ends the plan.
-        Move::Grant(id, Lane::Rollout(_))
-            if is_wide && reference.host(id).is_some_and(|host| !host.may_serve()) =>
-        {
-            false
-        }
         // One that is perhaps in the middle of something may be moved, and has no right to it.
         Move::Grant(id, _)
             if reference.host(id).is_some_and(|host| host.may_serve() && !host.is_at_rest()) =>

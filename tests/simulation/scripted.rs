@@ -90,9 +90,10 @@ pub(super) fn look(
     environment: &EnvironmentName,
     set: &str,
     now: FleetTime,
+    wall: WallTime,
 ) -> Option<Scripted> {
     let request = StartRollout { supersede: true, force: true, ..request(environment, set, None) };
-    let hash = rollouts::plan(state, &Caller::new(name("alice")), &request, now).ok()?.plan_hash;
+    let hash = rollouts::plan(state, &Caller::new(name("alice")), &request, now, wall).ok()?.plan_hash();
     let looked = Box::new(Looked { hash, ground: ground(state, environment)? });
     Some(Scripted::StartPlanned { environment: environment.clone(), set: set.to_owned(), looked })
 }
@@ -116,7 +117,7 @@ impl Scripted {
             (Self::StartPlanned { environment, set, .. }, Some(Planted::CheckOnlyInCli)) => {
                 let request =
                     StartRollout { supersede: true, force: true, ..request(environment, set, None) };
-                rollouts::start(state, &Caller::new(name("alice")), &request, now, wall).map(done)
+                rollouts::start(state, &Caller::new(name("alice")), &request, None, now, wall).map(done)
             }
             (Self::RemovePackage(package), Some(Planted::DeleteByAge)) => Ok(Decided {
                 edits: vec![Edit::ForgetPackage(package.name.clone(), package.version.clone())],
@@ -137,14 +138,19 @@ impl Scripted {
     ) -> Result<Decided<String>, Refusal> {
         let caller = Caller::new(name("alice"));
         match self {
-            Self::StartPlanned { environment, set, looked } => {
-                rollouts::start(state, &caller, &request(environment, set, Some(looked.hash)), now, wall)
-                    .map(done)
-            }
+            Self::StartPlanned { environment, set, looked } => rollouts::start(
+                state,
+                &caller,
+                &request(environment, set, Some(looked.hash)),
+                None,
+                now,
+                wall,
+            )
+            .map(done),
             Self::Uninstall { environment } => {
                 let request =
                     StartRollout { supersede: true, ..request(environment, EMPTY_VERSION_SET, None) };
-                rollouts::start(state, &caller, &request, now, wall).map(done)
+                rollouts::start(state, &caller, &request, None, now, wall).map(done)
             }
             Self::RemovePackage(package) => {
                 let package = PackageId { name: package.name.clone(), version: package.version.clone() };

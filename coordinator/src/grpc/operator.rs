@@ -1,28 +1,27 @@
 //! What operators ask: each message becomes a value, is judged by the service, and the answer becomes a
 //! message. Nothing is decided here but who may, where that depends on what the request says.
 
-use std::time::SystemTime;
+mod ask;
 
 use houston_common::api::convert::{Wire, name};
 use houston_common::api::status::invalid_field;
 use houston_common::api::wire;
-use houston_common::clock::{FleetTime, WallTime};
 use houston_common::command::{
     AddOperator, AppliedEnvironment, ApplyEnvironment, ControlRollout, CreateToken, CreateVersionSet,
     CreatedToken, DecideGate, DrainHost, EditHost, Explain, GetRollout, HoldHost, HostChange, ListHosts,
-    ListRollouts, PackageFinish, Page, RemovePackage, RevokeOperator, RevokeToken, RolloutRef, StartRollout,
+    ListRollouts, PackageFinish, RemovePackage, RevokeOperator, RevokeToken, RolloutRef, StartRollout,
     WhoAmI,
 };
-use houston_common::error::Refusal;
-use houston_common::exchange::{FETCH_FILES_MAX, IssuedCertificate};
+use houston_common::exchange::FETCH_FILES_MAX;
 use houston_common::id::{HostId, RolloutId};
-use houston_common::view::{HostView, Role};
+use houston_common::view::Role;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::peer::{self, OperatorCaller};
+pub(super) use ask::now;
+use ask::{Answer, ask, read_page, tell};
+
+use super::peer;
 use super::{Shared, refused};
-use crate::ca::Ca;
-use crate::engine::core::Decided;
 use crate::join_token;
 use crate::service::{access, catalog, environments, hosts, rollouts};
 use crate::state::State;
@@ -30,65 +29,6 @@ use crate::state::State;
 /// The operator service.
 #[derive(Debug)]
 pub struct OperatorService(pub Shared);
-
-type Answer<M> = Result<Response<M>, Status>;
-
-/// The caller, and the request as a value.
-fn ask<D: Wire>(request: Request<D::Message>) -> Result<(OperatorCaller, D), Status> {
-    let caller = peer::operator(&request)?;
-    Ok((caller, D::from_wire(request.into_inner()).map_err(invalid_field)?))
-}
-
-fn tell<D: Wire>(answer: &D) -> Answer<D::Message> {
-    Ok(Response::new(answer.to_wire()))
-}
-
-pub(super) fn now() -> WallTime {
-    WallTime::from_system(SystemTime::now())
-}
-
-impl OperatorService {
-    pub(super) async fn look<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&State, FleetTime) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<T, Status> {
-        self.0.engine.read(look).await.and_then(|seen| seen).map_err(|refusal| refused(&refusal))
-    }
-
-    async fn change<T: Send + 'static>(
-        &self,
-        decide: impl FnOnce(&State, FleetTime) -> Result<Decided<T>, Refusal> + Send + 'static,
-    ) -> Result<T, Status> {
-        self.0.engine.command(decide).await.map_err(|refusal| refused(&refusal))
-    }
-
-    /// A change of a host, then the host as it is after it.
-    async fn change_host(
-        &self,
-        decide: impl FnOnce(&State, FleetTime) -> Result<Decided<HostId>, Refusal> + Send + 'static,
-    ) -> Answer<wire::HostView> {
-        let host = self.change(decide).await?;
-        let view: HostView = self.look(move |state, now| hosts::get(state, &host, now)).await?;
-        tell(&view)
-    }
-
-    async fn enter_operator(
-        &self,
-        who: OperatorCaller,
-        request: AddOperator,
-    ) -> Result<IssuedCertificate, Refusal> {
-        let caller = who.anywhere()?;
-        let key = Ca::requested_key(&request.csr)?.fingerprint().0;
-        let lifetime = self.0.operator_certificate_lifetime;
-        let at = SystemTime::now();
-        let expires = WallTime::from_system(at).plus(lifetime);
-        let (csr, operator) = (request.csr.clone(), request.name.clone());
-        let enter = move |state: &_, _| access::add_operator(state, &caller, &request, key, expires);
-        self.0.engine.command(enter).await?;
-        let issued = self.0.ca.issue_operator(&csr, &operator, lifetime, at)?;
-        Ok(self.0.with_authority(issued))
-    }
-}
 
 #[tonic::async_trait]
 impl wire::operator_server::Operator for OperatorService {
@@ -114,7 +54,7 @@ impl wire::operator_server::Operator for OperatorService {
         let caller = who.anywhere().map_err(|refusal| refused(&refusal))?;
         let new = join_token::new(self.0.ca.fingerprint()).map_err(|refusal| refused(&refusal))?;
         let parts = access::TokenParts { id: new.id, secret: new.secret };
-        let wall = WallTime::from_system(SystemTime::now());
+        let wall = now();
         let create = move |state: &_, now| access::create_token(state, &caller, &request, parts, now, wall);
         let token = self.change(create).await?;
         tell(&CreatedToken { secret: new.text, token })
@@ -126,7 +66,7 @@ impl wire::operator_server::Operator for OperatorService {
     ) -> Answer<wire::ListTokensResponse> {
         peer::operator(&request)?;
         let wire::ListTokensRequest {} = request.into_inner();
-        let wall = WallTime::from_system(SystemTime::now());
+        let wall = now();
         tell(&self.look(move |state, now| Ok(access::list_tokens(state, now, wall))).await?)
     }
 
@@ -420,8 +360,4 @@ impl wire::operator_server::Operator for OperatorService {
         };
         tell(&self.look(explain).await?)
     }
-}
-
-fn read_page(page: Option<wire::Page>) -> Result<Page, Status> {
-    houston_common::api::convert::nested("page", page).map_err(invalid_field)
 }

@@ -344,7 +344,13 @@ fn turns(
                         return broken("gate", "a closed gate was passed");
                     }
                     Stage::Gated { .. } => {}
-                    _ => return broken("bake", "a wave or an end without a bake"),
+                    Stage::Rolling(_)
+                    | Stage::RollingBack
+                    | Stage::Halted
+                    | Stage::Succeeded
+                    | Stage::RolledBack
+                    | Stage::Superseded { .. }
+                    | Stage::Aborted => return broken("bake", "a wave or an end without a bake"),
                 }
                 if environment.index().count_all(Class::Updated(Wellness::Unknown)) > 0 {
                     return broken("health", "a bake's end while an updated host is not known to be well");

@@ -118,9 +118,10 @@ impl Rollout {
                 position.map_or(0, |position| (position / self.zones_in_a_wave()) as u32 + 1)
             }
             Pacing::Striped => {
-                let (current, granted) = match &self.stage {
-                    Stage::Rolling(rolling) => (rolling.wave.max(1), rolling.granted_in(zone)),
-                    _ => (self.current_wave().saturating_add(1).max(1), 0),
+                let (current, granted) = if let Stage::Rolling(rolling) = &self.stage {
+                    (rolling.wave.max(1), rolling.granted_in(zone))
+                } else {
+                    (self.current_wave().saturating_add(1).max(1), 0)
                 };
                 let mut room = self.batch_of(zone, current, 1, u32::MAX).saturating_sub(granted);
                 let mut wave = current;

@@ -258,9 +258,10 @@ impl Work<'_> {
                 rollout.stage = Stage::Gated { before: *before, waited: Duration::ZERO, since: now };
             }
             Turn::NextWave => {
-                rollout.reached = match rollout.stage {
-                    Stage::Gated { before, .. } => before,
-                    _ => rollout.current_wave() + 1,
+                rollout.reached = if let Stage::Gated { before, .. } = rollout.stage {
+                    before
+                } else {
+                    rollout.current_wave() + 1
                 };
                 rollout.stage = Stage::Rolling(Rolling::begin(rollout.reached));
             }

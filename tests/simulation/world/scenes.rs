@@ -112,8 +112,9 @@ impl World {
                 let set = if is_empty { EMPTY_VERSION_SET.to_owned() } else { any };
                 let later = self.now + self.scenes.random.between(1_000, 60_000);
                 let Some(coordinator) = &self.coordinator else { return };
-                let now = coordinator.fleet_time(self.now);
-                if let Some(order) = scripted::look(coordinator.core.state(), &environment, &set, now) {
+                let (now, wall) = (coordinator.fleet_time(self.now), self.wall());
+                let state = coordinator.core.state();
+                if let Some(order) = scripted::look(state, &environment, &set, now, wall) {
                     self.at(later, Event::Scene(Scene::Give(order)));
                 }
             }

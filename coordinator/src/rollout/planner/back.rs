@@ -93,10 +93,9 @@ fn grant(environment: &Environment, rollout: &Rollout, zones: &[&Zone], plan: &m
             && !destination.is_empty()
             && let Err(waiting) = floors.take(live)
         {
-            let of_zone = matches!(waiting, WaitingOn::Floor { zone: Some(_), .. });
-            plan.waiting.push(waiting);
-            if !of_zone {
-                return;
+            // As on the way forward: those of the next zone may be down.
+            if !plan.waiting.contains(&waiting) {
+                plan.waiting.push(waiting);
             }
             full = Some(&live.member.zone);
             continue;

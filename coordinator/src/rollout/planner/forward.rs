@@ -275,12 +275,12 @@ fn grant<'a, Hosts: Iterator<Item = &'a HostId>>(
                 && !rollout.target.is_empty()
                 && let Err(waiting) = floors.take(live)
             {
-                let of_zone = matches!(waiting, WaitingOn::Floor { zone: Some(_), .. });
-                plan.waiting.push(waiting);
-                if of_zone {
-                    break;
+                // The fleet's floor is met again in the zones that follow, and is one reason; their first
+                // hosts may be down, and then cost nothing.
+                if !plan.waiting.contains(&waiting) {
+                    plan.waiting.push(waiting);
                 }
-                return;
+                break;
             }
             plan.grants.push(Grant {
                 was_down: live.is_unhealthy(),

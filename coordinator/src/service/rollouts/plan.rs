@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use houston_common::clock::{FleetTime, WallTime};
 use houston_common::command::StartRollout;
+use houston_common::digest::Digest;
 use houston_common::error::Refusal;
 use houston_common::id::{EnvironmentName, Zone};
 use houston_common::plan::{Fault, RolloutPlan, WhatIf};
@@ -88,10 +89,19 @@ fn history(state: &State, environment: &EnvironmentName) -> (Times, Times) {
 }
 
 impl Grounded {
+    fn basis(&self) -> Basis {
+        let environment = &self.copy.environments[&self.rollout.environment];
+        Basis::of(environment, &self.rollout, self.superseded.as_ref())
+    }
+
+    /// What `start` compares with the plan that was read.
+    pub fn plan_hash(&self) -> Digest {
+        self.basis().hash()
+    }
+
     /// Flies it, and once for each way in which it could fail. Takes its time: seconds for ten thousand hosts.
     pub fn fly(mut self) -> Result<(Basis, RolloutPlan), Refusal> {
-        let environment = &self.copy.environments[&self.rollout.environment];
-        let basis = Basis::of(environment, &self.rollout, self.superseded.as_ref());
+        let basis = self.basis();
         for edit in std::mem::take(&mut self.edits) {
             self.copy.apply(edit, self.now);
         }
