@@ -63,14 +63,14 @@ fn what_is_not_waited_for_cannot_be_opened() {
     let mut world = waiting_at(vec![
         approval("one"),
         approval("two"),
-        gate("proof", Condition::Evidence { passes: 1000 }),
+        gate("frozen", Condition::Freeze { from: WALL, until: WALL.plus(Duration::from_secs(100)) }),
     ]);
     refused(decide(&mut world, &bob(), None, false, ""), Code::RolloutState);
     refused(decide(&mut world, &bob(), Some("three"), false, ""), Code::RolloutState);
-    refused(decide(&mut world, &bob(), Some("proof"), false, ""), Code::RolloutState);
-    refused(decide(&mut world, &bob(), Some("proof"), true, ""), Code::Field);
+    refused(decide(&mut world, &bob(), Some("frozen"), false, ""), Code::RolloutState);
+    refused(decide(&mut world, &bob(), Some("frozen"), true, ""), Code::Field);
     refused(decide(&mut world, &bob(), Some("bake"), true, "now"), Code::RolloutState);
-    decide(&mut world, &bob(), Some("proof"), true, "seen elsewhere").expect("skipped");
+    decide(&mut world, &bob(), Some("frozen"), true, "seen elsewhere").expect("skipped");
     assert!(world.active().decisions[0].skipped);
     world.control(newest(), RolloutAction::Abort).expect("aborted");
     refused(decide(&mut world, &bob(), Some("one"), false, ""), Code::RolloutState);
@@ -108,7 +108,6 @@ fn gates_open_by_what_is_known_now() {
         gate("old", every("0.1")),
         gate("new", every("99")),
         gate("metric", Condition::Metric(metric)),
-        gate("proof", Condition::Evidence { passes: 1 }),
     ]);
     world.state.noted = (world.now, WALL);
     let value =
@@ -122,7 +121,6 @@ fn gates_open_by_what_is_known_now() {
         matches!(value(&world, "new"), Value::Closed(Closed::Hosts { more: 1, ref hosts, .. }) if hosts.len() == 5)
     );
     assert!(matches!(value(&world, "metric"), Value::Closed(Closed::MetricUnknown { .. })));
-    assert_eq!(value(&world, "proof"), Value::Closed(Closed::Evidence { passes: 0, of: 1 }));
     // An answer opens the gate for as long as it is fresh.
     let key = (name("prod"), name("metric"));
     let answered = |value: &str, at| Measured { at, value: Ok(value.parse().expect("a number")) };
@@ -135,4 +133,20 @@ fn gates_open_by_what_is_known_now() {
     world.now = world.now.plus(Duration::from_secs(40));
     assert_eq!(value(&world, "freeze"), Value::Open, "the wall clock goes on with the fleet's");
     assert!(values(&world).recheck_at.is_some_and(|at| at > world.now));
+}
+
+#[test]
+fn evidence_is_counted_from_nothing() {
+    let mut world = World::prod();
+    let proof = Gate { before: Before::FirstWave, ..gate("proof", Condition::Evidence { passes: 1 }) };
+    let policy = Policy { gates: vec![proof], ..world.prod_environment().definition.policy.clone() };
+    world
+        .start(&houston_common::command::StartRollout { policy: Some(policy), ..to("v2") })
+        .expect("started");
+    let since = world.now;
+    world.edit_active(|rollout| {
+        rollout.stage = Stage::Gated { before: 1, waited: Duration::ZERO, since };
+    });
+    let closed = Value::Closed(Closed::Evidence { passes: 0, of: 1 });
+    assert_eq!(values(&world).gates.get(&name::<houston_common::id::GateName>("proof")), Some(&closed));
 }
