@@ -129,7 +129,7 @@ impl Wire for Policy {
             retries,
         } = message;
         let gates: Vec<Gate> = list("gates", gates, GATES_MAX)?;
-        distinct("gates", &gates.iter().map(|gate| &gate.name).collect::<Vec<_>>())?;
+        distinct("gates", gates.iter().map(|gate| &gate.name).collect::<Vec<_>>())?;
         if gates.iter().any(|gate| gate.name.as_str() == "bake") {
             return Err(InvalidField::new("gates", "a gate is called bake, which another wait is"));
         }

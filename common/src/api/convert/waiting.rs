@@ -198,22 +198,19 @@ impl Wire for WaitingOn {
             Self::Prepare { ready, of } => {
                 Message::Prepare(wire::WaitingOnPrepare { ready: *ready, of: *of })
             }
-            Self::Batch { open, more, quiet, deadline_in } => Message::Batch(wire::WaitingOnBatch {
-                open: to_names(open),
-                more: *more,
-                quiet: to_list(quiet),
-                deadline_in_ms: millis(*deadline_in),
-            }),
+            Self::Batch { open, more, quiet, deadline_in } => {
+                Message::Batch(to_batch(open, *more, quiet, *deadline_in))
+            }
             Self::Floor { zone, available, floor, unavailable } => Message::Floor(wire::WaitingOnFloor {
                 zone: zone.as_ref().map(ToString::to_string),
                 available: *available,
                 floor: *floor,
                 unavailable: to_list(unavailable),
             }),
-            Self::Bake { wave, remaining } => Message::Bake(wire::WaitingOnBake {
-                wave: Some(wave.to_wire()),
-                remaining_ms: millis(*remaining),
-            }),
+            Self::Bake { wave, remaining } => {
+                let (wave, remaining_ms) = (Some(wave.to_wire()), millis(*remaining));
+                Message::Bake(wire::WaitingOnBake { wave, remaining_ms })
+            }
             Self::Gate { gate, before, closed, halts_in } => {
                 Message::Gate(gate::to_waiting(gate, before.as_ref(), closed, *halts_in))
             }
@@ -335,6 +332,11 @@ impl Wire for WaitingOn {
             Message::Detached(wire::Nothing {}) => Self::Detached,
         })
     }
+}
+
+fn to_batch(open: &[HostId], more: u32, quiet: &[Quiet], deadline_in: Duration) -> wire::WaitingOnBatch {
+    let (open, quiet, deadline_in_ms) = (to_names(open), to_list(quiet), millis(deadline_in));
+    wire::WaitingOnBatch { open, more, quiet, deadline_in_ms }
 }
 
 fn to_hosts(hosts: &[HostId], more: u32) -> wire::WaitingOnHosts {

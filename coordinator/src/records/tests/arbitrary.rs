@@ -287,13 +287,7 @@ fn decision() -> impl Strategy<Value = Decision> {
     )
 }
 
-fn rollout() -> impl Strategy<Value = Rollout> {
-    let direction = prop_oneof![Just(Direction::Forward), rollout_id().prop_map(|of| Direction::Back { of })];
-    let paused = of((label(), any::<String>()).prop_map(|(by, reason)| Pause { by, reason }));
-    let what = (rollout_id(), label(), release(), release(), policy(), direction);
-    let where_to =
-        (vec(label(), 0..4), btree_map(label(), any::<u32>(), 0..4), btree_map(label(), any::<u32>(), 0..4));
-    let who = (label(), any::<String>(), wall(), of(wall()), any::<String>());
+fn ending() -> impl Strategy<Value = Ending> {
     let reached = (any::<u32>(), any::<u32>()).prop_map(|(hosts, updated)| Reached { hosts, updated });
     let named = (label(), label(), step(), of(failure())).prop_map(|(host, zone, step, failure)| Named {
         host,
@@ -301,11 +295,19 @@ fn rollout() -> impl Strategy<Value = Rollout> {
         step,
         failure,
     });
-    let ending = (btree_map(label(), reached, 0..3), vec(named, 0..3))
-        .prop_map(|(zones, named)| Ending { zones, named });
+    (btree_map(label(), reached, 0..3), vec(named, 0..3)).prop_map(|(zones, named)| Ending { zones, named })
+}
+
+fn rollout() -> impl Strategy<Value = Rollout> {
+    let direction = prop_oneof![Just(Direction::Forward), rollout_id().prop_map(|of| Direction::Back { of })];
+    let paused = of((label(), any::<String>()).prop_map(|(by, reason)| Pause { by, reason }));
+    let what = (rollout_id(), label(), release(), release(), policy(), direction);
+    let where_to =
+        (vec(label(), 0..4), btree_map(label(), any::<u32>(), 0..4), btree_map(label(), any::<u32>(), 0..4));
+    let who = (label(), any::<String>(), wall(), of(wall()), any::<String>());
     let times = || (any::<[u32; BUCKETS]>(), duration(), duration());
     let times = || times().prop_map(|(counts, least, most)| Times { counts, least, most });
-    let how = (stage(), paused, of(cause()), of(cause()), any::<u32>(), of(ending), vec(decision(), 0..3));
+    let how = (stage(), paused, of(cause()), of(cause()), any::<u32>(), of(ending()), vec(decision(), 0..3));
     let in_zones = btree_map(label(), any::<u32>(), 0..3);
     let excluded = btree_set(label(), 0..3);
     let counts = (

@@ -22,7 +22,6 @@ use crate::environment::Definition;
 use crate::environment::member::{Grant, Lane, Member, Step, Told};
 use crate::fleet::{Hold, Host};
 use crate::rollout::ending::{Ending, Named, Reached};
-use crate::rollout::times::Times;
 use crate::rollout::{Decision, Direction, Pause, Rolling, Rollout, Stage};
 use crate::state::{Edit, Meta};
 
@@ -143,12 +142,10 @@ fn members() -> Vec<Edit> {
     [new.clone(), granted].into_iter().chain(others).map(Edit::Member).collect()
 }
 
-fn rollouts() -> Vec<Edit> {
-    let new = || {
-        let policy = Policy::default();
-        Rollout::new(RolloutId(0), name("prod"), Release::empty(), release(), policy, name("ann@example.com"))
-    };
-    let rollout = |stage, cause| Rollout {
+fn rollout(stage: Stage, cause: Option<Cause>) -> Rollout {
+    let policy = Policy::default();
+    let by = name("ann@example.com");
+    Rollout {
         zones: vec![name("a"), name("b")],
         planned: [(name("a"), 2), (name("b"), 1)].into(),
         members: [(name("a"), 2), (name("b"), 1)].into(),
@@ -165,8 +162,6 @@ fn rollouts() -> Vec<Edit> {
         untouched_unwell: vec![name("host-8")],
         exceptions: 1,
         inherits: vec![RolloutId(1)],
-        prepares: Times::default(),
-        activations: Times::default(),
         request: "3f2a".to_owned(),
         decisions: vec![Decision {
             gate: name("bake"),
@@ -177,8 +172,11 @@ fn rollouts() -> Vec<Edit> {
             skipped: true,
         }],
         excluded: [name("host-9")].into(),
-        ..new()
-    };
+        ..Rollout::new(RolloutId(0), name("prod"), Release::empty(), release(), policy, by)
+    }
+}
+
+fn rollouts() -> Vec<Edit> {
     let rolling =
         Rolling { wave: 1, batch: 2, granted: [(name("a"), 1)].into(), one_box: Some(name("host-1")) };
     let baking = Stage::Baking { wave: 1, left: Duration::from_millis(3_600_500), since: FleetTime(99) };
