@@ -18,7 +18,9 @@ impl Checker {
         if let Stage::Baking { .. } = after.stage {
             self.histories.entry(after.id).or_default().baking_since.get_or_insert(now);
         }
-        if after.first_failure.is_some() && is_rolling(after) {
+        // A turn whose changes fill one commit halts in the next: what is known there must have halted it.
+        let known = before.is_some_and(|before| before.first_failure.is_some());
+        if known && after.first_failure.is_some() && is_rolling(after) {
             self.broken("L6 halt latency", format!("{} goes on after {:?}", after.id, after.first_failure));
         }
         if after.first_failure.is_some() && after.stage == Stage::RollingBack {
