@@ -14,7 +14,7 @@ const FIRST_MS: u64 = 250;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Times {
-    /// Bucket 0 ends at [`FIRST_MS`], each further one at twice the end of the one before.
+    /// Bucket 0 ends at 250 ms, each further one at twice the end of the one before.
     pub counts: [u32; BUCKETS],
     /// Of all; zero if there are none.
     pub least: Duration,
